@@ -1,0 +1,169 @@
+//! Measures every request of the API: counts, time, sizes, in flight; gives it an id and writes the access log.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::HttpBody;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use tracing::Instrument;
+
+use super::routes::Route;
+use crate::hex;
+use crate::metrics::{AnswerLabels, Metrics, RouteLabels};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Label of paths that no route knows; the raw path would let clients create series.
+const UNMATCHED: &str = "unmatched";
+/// What is counted when the client left before the answer.
+const CLIENT_LEFT: u16 = 499;
+
+/// The metrics of one method of one route, resolved once.
+#[derive(Debug)]
+struct Handles {
+    labels: RouteLabels,
+    answers: Vec<(u16, Counter)>,
+    duration: Histogram,
+    request_size: Histogram,
+    response_size: Histogram,
+    in_progress: Gauge,
+}
+
+impl Handles {
+    fn new(metrics: &Metrics, labels: RouteLabels, statuses: &[u16]) -> Handles {
+        let answer = |status| AnswerLabels { method: labels.method, status, handler: labels.handler };
+        Handles {
+            answers: statuses
+                .iter()
+                .map(|status| (*status, metrics.http_requests.get_or_create_owned(&answer(*status))))
+                .collect(),
+            duration: metrics.http_request_duration.get_or_create_owned(&labels),
+            request_size: metrics.http_request_size.get_or_create_owned(&labels),
+            response_size: metrics.http_response_size.get_or_create_owned(&labels),
+            in_progress: metrics.requests_in_progress.get_or_create_owned(&labels),
+            labels,
+        }
+    }
+}
+
+/// Knows the metrics of every route.
+#[derive(Debug)]
+pub struct Observer {
+    metrics: Arc<Metrics>,
+    routes: HashMap<&'static str, Vec<Arc<Handles>>>,
+}
+
+impl Observer {
+    /// Creates the series of `routes` with their documented statuses, and of unmatched paths, at 0.
+    pub fn new(metrics: Arc<Metrics>, routes: &'static [Route]) -> Observer {
+        let mut handles: HashMap<&'static str, Vec<Arc<Handles>>> = HashMap::new();
+        for route in routes {
+            let labels = RouteLabels { method: route.verb.as_str(), handler: route.path };
+            let resolved = Handles::new(&metrics, labels, &route.statuses());
+            handles.entry(route.path).or_default().push(Arc::new(resolved));
+        }
+        for method in ["GET", "POST"] {
+            let labels = RouteLabels { method, handler: UNMATCHED };
+            handles.entry(UNMATCHED).or_default().push(Arc::new(Handles::new(&metrics, labels, &[404])));
+        }
+        Observer { metrics, routes: handles }
+    }
+
+    fn handles(&self, method: &Method, path: Option<&MatchedPath>) -> Arc<Handles> {
+        let (handler, known) = path
+            .and_then(|path| self.routes.get_key_value(path.as_str()))
+            .map_or((UNMATCHED, self.routes.get(UNMATCHED)), |(handler, known)| (*handler, Some(known)));
+        let method = method_label(method);
+        known.into_iter().flatten().find(|handles| handles.labels.method == method).map_or_else(
+            || Arc::new(Handles::new(&self.metrics, RouteLabels { method, handler }, &[])),
+            Arc::clone,
+        )
+    }
+}
+
+/// A request in flight; what is dropped unfinished was left by its client.
+struct InFlight<'a> {
+    metrics: &'a Metrics,
+    handles: &'a Handles,
+    started: Instant,
+    status: u16,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let RouteLabels { method, handler } = self.handles.labels;
+        self.handles.in_progress.dec();
+        let elapsed = self.started.elapsed();
+        self.handles.duration.observe(elapsed.as_secs_f64());
+        match self.handles.answers.iter().find(|(status, _)| *status == self.status) {
+            Some((_, counter)) => counter.inc(),
+            None => {
+                let labels = AnswerLabels { method, status: self.status, handler };
+                self.metrics.http_requests.get_or_create_owned(&labels).inc()
+            }
+        };
+        let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(method, handler, status = self.status, microseconds, "request");
+    }
+}
+
+/// The middleware.
+pub async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
+    let handles = observer.handles(request.method(), request.extensions().get::<MatchedPath>());
+    let id = request_id(request.headers().get(&REQUEST_ID));
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    handles.request_size.observe(content_length(&request));
+    async {
+        handles.in_progress.inc();
+        let mut in_flight = InFlight {
+            metrics: &observer.metrics,
+            handles: &handles,
+            started: Instant::now(),
+            status: CLIENT_LEFT,
+        };
+        let mut response = next.run(request).await;
+        in_flight.status = response.status().as_u16();
+        handles.response_size.observe(size(response.body().size_hint().lower()));
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bodies are far below 2^52 bytes")]
+fn size(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+fn content_length(request: &Request) -> f64 {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    size(announced.and_then(|value| value.parse().ok()).unwrap_or(0))
+}
+
+/// The id that the client gave, if it can be logged as it is, or a new one.
+fn request_id(given: Option<&HeaderValue>) -> HeaderValue {
+    let loggable = |id: &&HeaderValue| {
+        (1..=64).contains(&id.len())
+            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    given.filter(loggable).cloned().unwrap_or_else(|| {
+        HeaderValue::try_from(hex::encode(&rand::random::<[u8; 16]>()))
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    })
+}
+
+/// Methods are the client's text; only registered ones become label values.
+fn method_label(method: &Method) -> &'static str {
+    ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+        .into_iter()
+        .find(|known| *known == method.as_str())
+        .unwrap_or("other")
+}

@@ -1,0 +1,102 @@
+//! Cursor paging: a page of newest-first objects and an opaque pointer to the next one.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::hex;
+
+/// Objects a page has unless the client says otherwise.
+const DEFAULT: i64 = 20;
+/// Objects a page has at most.
+const MAX: i64 = 100;
+
+/// Where the next page starts: below this id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor(pub i64);
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(&self.0.to_be_bytes()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cursor, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        hex::decode::<8>(&text)
+            .map(|bytes| Cursor(i64::from_be_bytes(bytes)))
+            .ok_or_else(|| serde::de::Error::custom("must be a next_cursor of an earlier page"))
+    }
+}
+
+/// How many objects a client wants: 1 to 100, 20 if it does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(pub i64);
+
+impl Default for Limit {
+    fn default() -> Limit {
+        Limit(DEFAULT)
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
+        let limit = i64::deserialize(deserializer)?;
+        if (1..=MAX).contains(&limit) {
+            Ok(Limit(limit))
+        } else {
+            Err(serde::de::Error::custom(format!("must be from 1 to {MAX}")))
+        }
+    }
+}
+
+/// One page.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The objects, newest first.
+    pub items: Vec<T>,
+    /// Pass it as `cursor` to get the next page; null on the last one.
+    pub next_cursor: Option<Cursor>,
+}
+
+impl<T> Page<T> {
+    /// A page out of `limit + 1` objects asked for; the one too many only says that there are more.
+    pub fn new(mut items: Vec<T>, limit: Limit, id: impl Fn(&T) -> i64) -> Page<T> {
+        let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = items.last().filter(|_| more).map(|last| Cursor(id(last)));
+        Page { items, next_cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_the_trip(id: i64) {
+            let text = serde_json::to_string(&Cursor(id)).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Cursor>(&text).unwrap(), Cursor(id));
+        }
+
+        #[test]
+        fn pages_show_everything_once(count in 0_i64..250, limit in 1_i64..=100) {
+            let all: Vec<i64> = (1..=count).rev().collect();
+            let mut seen: Vec<i64> = Vec::new();
+            let mut below = i64::MAX;
+            loop {
+                let fetched = all.iter().copied().filter(|id| *id < below)
+                    .take(usize::try_from(limit + 1).unwrap()).collect::<Vec<_>>();
+                let page = Page::new(fetched, Limit(limit), |id| *id);
+                seen.extend(&page.items);
+                match page.next_cursor {
+                    Some(Cursor(id)) => below = id,
+                    None => break,
+                }
+            }
+            prop_assert_eq!(seen, all);
+        }
+    }
+}

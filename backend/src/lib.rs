@@ -1,0 +1,124 @@
+//! AutoDealGenie's backend: accounts and car deals over HTTP, on PostgreSQL and Redis, with metrics of everything.
+
+pub mod auth;
+pub mod cache;
+pub mod db;
+pub mod deals;
+pub mod hex;
+pub mod http;
+mod labels;
+pub mod loans;
+pub mod lookaside;
+pub mod metrics;
+pub mod ops;
+pub mod vehicles;
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use self::auth::passwords::{PasswordError, Passwords};
+use self::auth::sessions::Sessions;
+use self::cache::{Cache, CacheError};
+use self::db::{Db, DbError};
+use self::lookaside::Lookaside;
+use self::metrics::Metrics;
+
+pub use self::http::router;
+
+/// What the service needs to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// PostgreSQL connection string.
+    pub database_url: String,
+    /// Redis URL.
+    pub redis_url: String,
+    /// Connections to PostgreSQL at most.
+    pub pool_size: usize,
+    /// How long a login lasts.
+    pub session_ttl: Duration,
+    /// Password hashes at a time.
+    pub hash_slots: usize,
+    /// Label `environment` of `autodealgenie_app_info`.
+    pub environment: String,
+}
+
+/// Why the service cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The database URL.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The Redis URL.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The password hasher.
+    #[error(transparent)]
+    Passwords(#[from] PasswordError),
+}
+
+/// The running service, shared by all requests.
+#[derive(Debug)]
+pub struct Service {
+    /// PostgreSQL.
+    pub db: Db,
+    /// Redis.
+    pub cache: Cache,
+    /// Kept answers in Redis.
+    pub lookaside: Lookaside,
+    /// Sessions in Redis.
+    pub sessions: Sessions,
+    /// Password hashes.
+    pub passwords: Passwords,
+    /// Handles to the metrics.
+    pub metrics: Arc<Metrics>,
+    /// All metrics, for the page.
+    pub registry: Registry,
+    /// Cancelled when the service is to stop.
+    pub shutdown: CancellationToken,
+}
+
+/// A cheap handle to the [`Service`].
+#[derive(Clone, Debug)]
+pub struct App(Arc<Service>);
+
+impl App {
+    /// Sets the service up. Connects to nothing yet: it starts, and says that it is not ready, while a store is away.
+    ///
+    /// # Errors
+    /// If a URL is none.
+    pub fn new(settings: &Settings, shutdown: CancellationToken) -> Result<App, SetupError> {
+        let mut registry = Registry::default();
+        let queries = [
+            auth::store::QUERIES,
+            deals::store::QUERIES,
+            loans::store::QUERIES,
+            vehicles::store::QUERIES,
+            vehicles::favorites::QUERIES,
+            vehicles::saved_searches::QUERIES,
+        ]
+        .concat();
+        let metrics = Arc::new(Metrics::new(&mut registry, &settings.environment, &queries));
+        let cache = Cache::new(&settings.redis_url)?;
+        Ok(App(Arc::new(Service {
+            db: Db::new(&settings.database_url, settings.pool_size, Arc::clone(&metrics))?,
+            lookaside: Lookaside::new(cache.clone(), Arc::clone(&metrics)),
+            sessions: Sessions::new(cache.clone(), settings.session_ttl),
+            cache,
+            passwords: Passwords::new(settings.hash_slots, Arc::clone(&metrics))?,
+            metrics,
+            registry,
+            shutdown,
+        })))
+    }
+}
+
+impl Deref for App {
+    type Target = Service;
+    fn deref(&self) -> &Service {
+        &self.0
+    }
+}

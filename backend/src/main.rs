@@ -1,0 +1,143 @@
+//! `autodealgenie-backend`: flags, start, migration, serving, orderly end.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use autodealgenie_backend::{App, Settings, db, router};
+use clap::Parser;
+use exporter_kit::http::{Limits, ListenAddress, ServerConfig, bind};
+use exporter_kit::telemetry::log;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The configuration cannot work; trying again will not help.
+const BAD_CONFIGURATION: u8 = 64;
+
+/// The car-deal service.
+#[derive(Parser)]
+#[command(name = "autodealgenie-backend", version)]
+struct Args {
+    /// Address to listen on; repeatable
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000", env = "LISTEN")]
+    listen: Vec<ListenAddress>,
+    /// PostgreSQL connection string
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+    /// Redis URL
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
+    redis_url: String,
+    /// Connections to PostgreSQL at most
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pool_size: usize,
+    /// Hours after which a login ends
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
+    session_hours: u64,
+    /// Password hashes computed at a time; each takes 19 MiB and a core
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
+    hash_slots: usize,
+    /// Label `environment` of autodealgenie_app_info
+    #[arg(long, value_name = "NAME", default_value = "development", env = "ENVIRONMENT")]
+    environment: String,
+    /// Do not migrate the database on start
+    #[arg(long)]
+    no_migrate: bool,
+    /// TLS, users and headers, as in exporter-toolkit
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
+    /// debug, info, warn or error
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", value_parser = log::level)]
+    log_level: tracing::Level,
+    /// logfmt or json
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    log_format: log::Format,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| "must be from 1 to 1000".to_owned())
+}
+
+/// An error and the exit code that it means.
+struct Failure(u8, anyhow::Error);
+
+trait OrExit<T> {
+    /// The configuration is at fault.
+    fn or_misconfigured(self) -> Result<T, Failure>;
+    /// The surroundings are at fault.
+    fn or_failed(self) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
+    fn or_misconfigured(self) -> Result<T, Failure> {
+        self.map_err(|error| Failure(BAD_CONFIGURATION, error.into()))
+    }
+    fn or_failed(self) -> Result<T, Failure> {
+        self.map_err(|error| Failure(1, error.into()))
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match log::init(args.log_level, args.log_format).or_failed().and_then(|()| run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, error)) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(args: Args) -> Result<(), Failure> {
+    let shutdown = CancellationToken::new();
+    let settings = Settings {
+        database_url: args.database_url,
+        redis_url: args.redis_url,
+        pool_size: args.pool_size,
+        session_ttl: Duration::from_secs(args.session_hours * 3600),
+        hash_slots: args.hash_slots,
+        environment: args.environment,
+    };
+    let app = App::new(&settings, shutdown.clone()).or_misconfigured()?;
+    let server = ServerConfig {
+        listen: args.listen,
+        web_config_file: args.web_config_file,
+        limits: Limits { max_connections: 4096, ..Limits::default() },
+        ..ServerConfig::default()
+    };
+    // Bound before the migration: a port in use is found before anything is changed.
+    let bound = bind(&server).await.map_err(|error| {
+        let code =
+            if matches!(error, exporter_kit::http::ServeError::WebConfig(_)) { BAD_CONFIGURATION } else { 1 };
+        Failure(code, error.into())
+    })?;
+    if !args.no_migrate {
+        let applied = db::migrate::run(&settings.database_url).await.or_failed()?;
+        tracing::info!(applied, "database is up to date");
+    }
+    for address in bound.local_addrs() {
+        tracing::info!(%address, tls = bound.is_tls(), "listening");
+    }
+    cancel_on_signal(shutdown.clone()).or_failed()?;
+    let served = bound.serve(router(app.clone()), shutdown).await;
+    app.db.close();
+    served.or_failed()?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// SIGTERM and SIGINT end the service in order: no new connections, running requests finish.
+fn cancel_on_signal(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: finishing running requests");
+        shutdown.cancel();
+    });
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Search the catalogue and show a vehicle of it. Both are open to everybody; sessions, if given, are checked.
+
+use std::time::Instant;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use serde::Deserialize;
+
+use super::store::{self, Vehicle};
+use super::{Condition, Criteria, SearchType, saved_searches};
+use crate::App;
+use crate::auth::Visitor;
+use crate::http::extract::{Query, Vin};
+use crate::http::page::{Cursor, Limit, Page};
+use crate::http::problem::Problem;
+use crate::http::validate::Checks;
+use crate::lookaside;
+use crate::metrics::SearchLabels;
+
+/// Query of a search: its type, a page of it, and the criteria.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    search_type: Option<SearchType>,
+    saved_search_id: Option<i64>,
+    #[serde(default)]
+    limit: Limit,
+    cursor: Option<Cursor>,
+    make: Option<String>,
+    model: Option<String>,
+    body_type: Option<String>,
+    condition: Option<Condition>,
+    fuel_type: Option<String>,
+    transmission: Option<String>,
+    year_min: Option<i32>,
+    year_max: Option<i32>,
+    price_min: Option<f64>,
+    price_max: Option<f64>,
+    mileage_max: Option<i32>,
+}
+
+impl Search {
+    /// Type, page and criteria, with everything refused that has no meaning in this type of search.
+    fn check(self) -> Result<(SearchType, Option<i64>, Criteria), Problem> {
+        let kind = self.search_type.unwrap_or(SearchType::Quick);
+        let mut checks = Checks::default();
+        let own = matches!(kind, SearchType::Quick | SearchType::Advanced);
+        let advanced = kind == SearchType::Advanced;
+        for (field, given, fine) in [
+            ("make", self.make.is_some(), own),
+            ("model", self.model.is_some(), own),
+            ("body_type", self.body_type.is_some(), own),
+            ("price_max", self.price_max.is_some(), own),
+            ("condition", self.condition.is_some(), advanced),
+            ("fuel_type", self.fuel_type.is_some(), advanced),
+            ("transmission", self.transmission.is_some(), advanced),
+            ("year_min", self.year_min.is_some(), advanced),
+            ("year_max", self.year_max.is_some(), advanced),
+            ("price_min", self.price_min.is_some(), advanced),
+            ("mileage_max", self.mileage_max.is_some(), advanced),
+            ("saved_search_id", self.saved_search_id.is_some(), kind == SearchType::Saved),
+        ] {
+            checks.require(field, fine || !given, format!("has no meaning in a {} search", kind.as_str()));
+        }
+        let named = kind != SearchType::Saved || self.saved_search_id.is_some();
+        checks.require("saved_search_id", named, "is needed in a saved search");
+        let mut criteria = Criteria {
+            make: self.make,
+            model: self.model,
+            body_type: self.body_type,
+            condition: self.condition,
+            fuel_type: self.fuel_type,
+            transmission: self.transmission,
+            year_min: self.year_min,
+            year_max: self.year_max,
+            price_min: self.price_min,
+            price_max: self.price_max,
+            mileage_max: self.mileage_max,
+        };
+        criteria.check("", &mut checks);
+        checks.finish((kind, self.saved_search_id, criteria))
+    }
+}
+
+/// Searches the catalogue. The first page of a search is recorded and counted, its further pages are not.
+pub async fn search(
+    State(app): State<App>,
+    visitor: Visitor,
+    Query(query): Query<Search>,
+) -> Result<Answer<Page<Vehicle>>, Problem> {
+    let started = Instant::now();
+    let (limit, cursor) = (query.limit, query.cursor);
+    let (kind, saved, mut criteria) = query.check()?;
+    let user = match kind {
+        SearchType::Quick | SearchType::Advanced => visitor.if_known()?,
+        SearchType::Saved | SearchType::Recommended => Some(visitor.required()?),
+    };
+    match (kind, user, saved) {
+        (SearchType::Saved, Some(user), Some(id)) => {
+            let found = saved_searches::check(&mut app.db.connection().await?, user, id).await?;
+            criteria = found.ok_or(Problem::NotFound("saved search"))?;
+        }
+        (SearchType::Recommended, Some(user), _) => {
+            criteria = store::taste(&mut app.db.connection().await?, user).await?;
+        }
+        _ => {}
+    }
+    let page = page(&app, &criteria, cursor, limit).await?;
+    if cursor.is_none() {
+        let found: Vec<_> = page.items.iter().map(|vehicle| vehicle.vin.clone()).collect();
+        // In a task of its own: a client that leaves now must not leave a row without its count.
+        let recording = tokio::spawn(record(app.clone(), user, kind, criteria, found));
+        recording.await.map_err(|_| Problem::Internal)??;
+    }
+    app.metrics.vehicle_search_duration.observe(started.elapsed().as_secs_f64());
+    Ok(Answer(page))
+}
+
+async fn page(
+    app: &App,
+    criteria: &Criteria,
+    cursor: Option<Cursor>,
+    limit: Limit,
+) -> Result<Page<Vehicle>, Problem> {
+    let question = (criteria, cursor, limit.0);
+    if let Some(page) = app.lookaside.get(lookaside::SEARCHES, &question).await {
+        return Ok(page);
+    }
+    let below = cursor.map_or(i64::MAX, |Cursor(id)| id);
+    let vehicles = {
+        let mut db = app.db.connection().await?;
+        store::search(&mut db, criteria, below, limit.0 + 1).await?
+    };
+    let page = Page::new(vehicles, limit, |vehicle| vehicle.id);
+    app.lookaside.set(lookaside::SEARCHES, &question, &page).await;
+    Ok(page)
+}
+
+async fn record(
+    app: App,
+    user: Option<i64>,
+    kind: SearchType,
+    criteria: Criteria,
+    found: Vec<String>,
+) -> Result<(), Problem> {
+    let mut db = app.db.connection().await?;
+    store::record(&mut db, user, kind, &criteria, &found).await.map_err(|error| {
+        if error.violates("search_history_user_id_fkey") { Problem::Unauthorized } else { error.into() }
+    })?;
+    app.metrics.vehicle_searches.get_or_create_owned(&SearchLabels { search_type: kind.as_str() }).inc();
+    Ok(())
+}
+
+/// Shows a vehicle.
+pub async fn show(State(app): State<App>, Vin(vin): Vin) -> Result<Answer<Vehicle>, Problem> {
+    if let Some(vehicle) = app.lookaside.get(lookaside::VEHICLES, &vin).await {
+        return Ok(Answer(vehicle));
+    }
+    let vehicle = {
+        let mut db = app.db.connection().await?;
+        store::find(&mut db, &vin).await?.ok_or(Problem::NotFound("vehicle"))?
+    };
+    app.lookaside.set(lookaside::VEHICLES, &vin, &vehicle).await;
+    Ok(Answer(vehicle))
+}

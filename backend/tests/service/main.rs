@@ -1,0 +1,22 @@
+//! The service over HTTP, on a real PostgreSQL and a real Redis.
+
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
+mod binary;
+#[cfg(test)]
+mod deals;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod loans;
+#[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod migrations;
+#[cfg(test)]
+mod stack;
+#[cfg(test)]
+mod vehicles;

@@ -1,0 +1,60 @@
+//! Commands and flags.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use exporter_kit::app::WebArgs;
+
+/// SQL queries become Prometheus metrics.
+#[derive(Parser)]
+#[command(name = "business-exporter", version)]
+pub struct Cli {
+    /// Definition file
+    #[arg(long, global = true, value_name = "FILE", default_value = "business-exporter.yml")]
+    pub config: PathBuf,
+    /// Web and scrape options.
+    #[command(flatten)]
+    pub web: WebArgs,
+    /// What to do; default: run
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+impl Cli {
+    /// Parses the process's arguments; ends the process on `--help` and on usage errors (exit code 2).
+    pub fn parse_args() -> Cli {
+        let matches = command().get_matches();
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The command; flags may stand before and after what to do.
+fn command() -> clap::Command {
+    Cli::command().mut_args(|arg| arg.global(true))
+}
+
+/// What to do.
+#[derive(Clone, Copy, Subcommand)]
+pub enum Command {
+    /// Serve the metrics
+    Run,
+    /// Check the definition file without a database
+    Check,
+    /// Run every query once and print the page
+    Once,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_stand_before_and_after_the_command() {
+        command().debug_assert();
+        for arguments in [["--max-series=7", "run"], ["run", "--max-series=7"]] {
+            let matches =
+                command().try_get_matches_from([&["business-exporter"], &arguments[..]].concat()).unwrap();
+            assert_eq!(Cli::from_arg_matches(&matches).unwrap().web.max_series, Some(7));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `business-exporter`: metrics from SQL.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use business_exporter::cli::{Cli, Command};
+use business_exporter::definition::{self, Definition};
+use business_exporter::source::Queries;
+use exporter_kit::app::{App, Failure, OrFailure, block_on, exit};
+use exporter_kit::scrape::{Scraper, Selection};
+use exporter_kit::telemetry::{build_info, log, process};
+use exposition::Snapshot;
+use pg_client::{Connector, Dsn};
+use tokio::time::Instant;
+
+fn main() -> ExitCode {
+    exit("business-exporter", run(&Cli::parse_args()))
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    log::init(cli.web.log_level, cli.web.log_format).or_failed()?;
+    let definition = definition::load(&cli.config).or_misconfigured()?;
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Check => {
+            tracing::info!(queries = definition.queries.len(), file = %cli.config.display(), "the definition is good");
+            Ok(())
+        }
+        Command::Once => block_on(once(cli, definition)),
+        Command::Run => block_on(serve(cli, definition)),
+    }
+}
+
+/// The database of the definition with its queries.
+fn queries(definition: Definition) -> Result<Queries, Failure> {
+    let dsn = definition.database.dsn.reveal().or_misconfigured()?;
+    let dsn =
+        Dsn::parse(&dsn).context("cannot use the connection string of the database").or_misconfigured()?;
+    tracing::info!(server = %dsn.redacted(), queries = definition.queries.len(), "querying");
+    let connector = Connector::new(dsn).with_application_name("business-exporter");
+    Ok(Queries::new(connector, definition))
+}
+
+async fn serve(cli: &Cli, definition: Definition) -> Result<(), Failure> {
+    let mut web = cli.web.web(9188);
+    // All names here follow the rules, so nothing is lost in OpenMetrics.
+    web.enable_openmetrics = true;
+    let scraper = Scraper::with_max_series(queries(definition)?, self_metrics, cli.web.max_series);
+    App::new("business-exporter", "Business exporter", web).metrics(&scraper).run().await
+}
+
+#[expect(clippy::print_stdout, reason = "the page is what the command is for")]
+async fn once(cli: &Cli, definition: Definition) -> Result<(), Failure> {
+    let scraper = Scraper::new(queries(definition)?, |_| {});
+    let page = scraper.scrape(Selection::ALL, Instant::now() + cli.web.scrape_timeout.get()).await;
+    let mut text = String::new();
+    exposition::text::encode(page.snapshot(), &mut text);
+    print!("{text}");
+    match scraper.source().failures().as_slice() {
+        [] => Ok(()),
+        failures => Err(anyhow::anyhow!("{}", failures.join("\n"))).or_failed(),
+    }
+}
+
+fn self_metrics(page: &mut Snapshot) {
+    process::append(page);
+    page.append(build_info("business_exporter", &[]));
+}

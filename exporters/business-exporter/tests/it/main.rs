@@ -1,0 +1,100 @@
+//! business-exporter against a real server with the schema of the backend: the binary as users run it.
+
+mod faults;
+mod security;
+mod usage;
+mod values;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::Context;
+use tempfile::TempDir;
+use testkit::exporter::Exporter;
+use testkit::postgres::Postgres;
+
+/// The schema of the backend.
+const SCHEMA: &str = include_str!("../../../../backend/migrations/0001_schema.sql");
+
+/// A server with the backend's tables, which the exporter may read.
+async fn database() -> anyhow::Result<Postgres> {
+    let server = Postgres::start().await?;
+    server.sql(SCHEMA).await?;
+    server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO exporter").await?;
+    Ok(server)
+}
+
+/// A definition in a folder of its own.
+struct Definition(TempDir);
+
+impl Definition {
+    fn new(text: &str) -> anyhow::Result<Definition> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("metrics.yml"), text)?;
+        Ok(Definition(folder))
+    }
+
+    fn path(&self) -> String {
+        self.0.path().join("metrics.yml").display().to_string()
+    }
+
+    /// One gauge without labels and one query for each of these (name, SQL).
+    fn of_queries(queries: &[(&str, &str)]) -> anyhow::Result<Definition> {
+        let families: String = queries
+            .iter()
+            .map(|(name, _)| format!("- {{name: {name}, type: gauge, help: A test.}}\n"))
+            .collect();
+        let queries: String = queries
+            .iter()
+            .map(|(name, sql)| {
+                // JSON's strings are YAML's.
+                let sql = serde_json::Value::from(*sql);
+                "- {name: NAME, sql: SQL, emit: [{family: NAME, value: v}]}\n"
+                    .replace("NAME", name)
+                    .replace("SQL", &sql.to_string())
+            })
+            .collect();
+        Definition::new(&format!("version: 1\nfamilies:\n{families}queries:\n{queries}"))
+    }
+
+    async fn exporter(&self, dsn: &str) -> anyhow::Result<Exporter> {
+        exporter(Path::new(&self.path()), dsn).await
+    }
+
+    /// Runs the binary to its end.
+    fn run(&self, arguments: &[&str], dsn: Option<&str>) -> anyhow::Result<Output> {
+        run(&[&["--config", &self.path()], arguments].concat(), dsn)
+    }
+}
+
+/// The outcome of a query, by the page.
+fn outcome<'a>(page: &'a exposition::Page, query: &str) -> Option<&'a str> {
+    let samples: Vec<_> = page
+        .samples("business_exporter_query_outcome")
+        .filter(|sample| sample.label("query") == Some(query))
+        .collect();
+    assert_eq!(samples.len(), 1, "outcomes of {query}");
+    samples[0].label("outcome")
+}
+
+async fn exporter(definition: &Path, dsn: &str) -> anyhow::Result<Exporter> {
+    let config = definition.to_str().context("a path that is not UTF-8")?;
+    Exporter::start(env!("CARGO_BIN_EXE_business-exporter"), &["--config", config], |process| {
+        process.env("DATABASE_URL", dsn)
+    })
+    .await
+}
+
+fn run(arguments: &[&str], dsn: Option<&str>) -> anyhow::Result<Output> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_business-exporter"));
+    command.args(arguments).env_remove("DATABASE_URL");
+    if let Some(dsn) = dsn {
+        command.env("DATABASE_URL", dsn);
+    }
+    Ok(command.output()?)
+}
+
+/// The exit code, and what was said on stderr.
+fn failure(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}

@@ -1,0 +1,96 @@
+//! What a metric family is: its name, type, help and unit.
+
+use std::borrow::Cow;
+
+/// The type of a metric family, as in OpenMetrics 1.0.
+///
+/// Text format 0.0.4 has no `info` and no `stateset`: they are written as gauges there, and `unknown` as `untyped`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A cumulative value that only grows, or starts again at zero.
+    Counter,
+    /// A value that can go up and down.
+    Gauge,
+    /// Cumulative buckets with `_sum` and `_count`.
+    Histogram,
+    /// Quantiles with `_sum` and `_count`.
+    Summary,
+    /// A constant 1 whose labels carry the information.
+    Info,
+    /// One series a state, 1 for the current one.
+    StateSet,
+    /// Nothing is known of the type.
+    Unknown,
+}
+
+impl Kind {
+    /// The word after `# TYPE name` in text format 0.0.4.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge | Kind::Info | Kind::StateSet => "gauge",
+            Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
+            Kind::Unknown => "untyped",
+        }
+    }
+}
+
+/// Description of a metric family.
+///
+/// `name` is exactly what text format 0.0.4 prints: a counter carries its `_total`, an info its `_info`.
+/// OpenMetrics derives its own spelling from that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desc {
+    /// Name as printed.
+    pub name: Cow<'static, str>,
+    /// Help text, one sentence.
+    pub help: Cow<'static, str>,
+    /// Type.
+    pub kind: Kind,
+    /// Unit, printed by OpenMetrics only, and only when the name ends in it.
+    pub unit: Option<Cow<'static, str>>,
+}
+
+macro_rules! constructors {
+    ($($function:ident => $kind:ident),*) => {$(
+        #[doc = concat!("A family of kind [`Kind::", stringify!($kind), "`].")]
+        pub const fn $function(name: &'static str, help: &'static str) -> Desc {
+            Desc { name: Cow::Borrowed(name), help: Cow::Borrowed(help), kind: Kind::$kind, unit: None }
+        }
+    )*};
+}
+
+impl Desc {
+    constructors!(counter => Counter, gauge => Gauge, histogram => Histogram, summary => Summary,
+                  info => Info, stateset => StateSet, unknown => Unknown);
+
+    /// A family whose name is only known at run time.
+    pub fn new(kind: Kind, name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) -> Desc {
+        Desc { name: name.into(), help: help.into(), kind, unit: None }
+    }
+
+    /// The same family with a unit.
+    #[must_use]
+    pub fn with_unit(mut self, unit: impl Into<Cow<'static, str>>) -> Desc {
+        self.unit = Some(unit.into());
+        self
+    }
+}
+
+/// `[a-zA-Z_:][a-zA-Z0-9_:]*`
+pub fn is_metric_name(name: &str) -> bool {
+    is_name(name, |byte| byte == b':')
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*`
+pub fn is_label_name(name: &str) -> bool {
+    is_name(name, |_| false)
+}
+
+fn is_name(name: &str, also: fn(u8) -> bool) -> bool {
+    let bytes = name.as_bytes();
+    let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || also(byte);
+    bytes.first().is_some_and(|&first| letter(first))
+        && bytes.iter().all(|&byte| letter(byte) || byte.is_ascii_digit())
+}

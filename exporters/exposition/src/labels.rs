@@ -1,0 +1,104 @@
+//! Label blocks: the text between the braces of a series, rendered once a row and copied for every family.
+
+use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
+
+/// Appends `name="value"` with a comma before it when `out` grew past `start`.
+pub(crate) fn push(out: &mut String, start: usize, name: &str, value: &str) {
+    if out.len() > start {
+        out.push(',');
+    }
+    out.push_str(name);
+    out.push_str("=\"");
+    push_escaped(out, value);
+    out.push('"');
+}
+
+/// Appends `value` with backslash, quote and newline escaped.
+fn push_escaped(out: &mut String, value: &str) {
+    let mut rest = value;
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        out.push_str(&rest[..at]);
+        out.push_str(match rest.as_bytes()[at] {
+            b'\\' => "\\\\",
+            b'"' => "\\\"",
+            _ => "\\n",
+        });
+        rest = &rest[at + 1..];
+    }
+    out.push_str(rest);
+}
+
+/// Appends a HELP text: 0.0.4 leaves quotes alone, OpenMetrics escapes them.
+pub(crate) fn push_help(out: &mut String, help: &str, escape_quotes: bool) {
+    for character in help.chars() {
+        match character {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if escape_quotes => out.push_str("\\\""),
+            other => out.push(other),
+        }
+    }
+}
+
+/// Undoes the escaping of a label value or a help text.
+pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        if character != '\\' {
+            plain.push(character);
+            continue;
+        }
+        plain.push(match characters.next() {
+            Some('n') => '\n',
+            Some(escaped) => escaped,
+            None => '\\',
+        });
+    }
+    Cow::Owned(plain)
+}
+
+/// The pairs of a rendered block, values still escaped.
+pub(crate) fn pairs(block: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = block;
+    std::iter::from_fn(move || {
+        let (name, value) = rest.split_once("=\"")?;
+        let end = closing_quote(value)?;
+        rest = value[end + 1..].trim_start_matches(',');
+        Some((name, &value[..end]))
+    })
+}
+
+/// Where the quoted text that starts `text` ends.
+pub(crate) fn closing_quote(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 2,
+            b'"' => return Some(at),
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// A hash of the block that does not depend on the order of its labels; an empty value counts as absent.
+pub(crate) fn hash_unordered(blocks: [&str; 2]) -> u64 {
+    blocks.into_iter().flat_map(pairs).filter(|(_, value)| !value.is_empty()).fold(0, |sum: u64, pair| {
+        let mut hasher = std::hash::DefaultHasher::new();
+        pair.hash(&mut hasher);
+        sum.wrapping_add(hasher.finish())
+    })
+}
+
+/// A hash of the block as it stands.
+pub(crate) fn hash_ordered(block: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    block.hash(&mut hasher);
+    hasher.finish()
+}

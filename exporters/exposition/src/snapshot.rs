@@ -1,0 +1,413 @@
+//! The columnar snapshot: what one scrape found, ready to be written in any format.
+//!
+//! A [`Table`] has label names, rows, and a column of values for every family that shares those rows. The labels of
+//! a row are rendered once, however many families use them, and a value that was not set is absent from the page.
+
+use std::collections::HashMap;
+
+use crate::family::{Desc, Kind, is_label_name, is_metric_name};
+use crate::labels;
+
+/// Marks "no sample": a NaN with a payload that no arithmetic makes. A real NaN is a value like any other.
+const ABSENT: u64 = 0x7ff4_0ab5_e470_0001;
+
+/// What one scrape found.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub(crate) tables: Vec<Table>,
+    /// Index of the table that [`Snapshot::sample`] fills.
+    unlabelled: Option<usize>,
+    duplicates: u64,
+    rejected: u64,
+}
+
+/// Rows of label values, and one column of sample values for each family over them.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    label_names: Vec<String>,
+    /// Labels of every row of the table, rendered, with a trailing comma when not empty.
+    pub(crate) prefix: String,
+    /// Rendered label blocks of all rows, back to back.
+    blocks: String,
+    ends: Vec<usize>,
+    /// First row of each hash of a label block; filled from the second row on.
+    seen: HashMap<u64, usize>,
+    pub(crate) families: Vec<Family>,
+    pub(crate) columns: Vec<Values>,
+    duplicates: u64,
+}
+
+/// A family's columns within a table.
+#[derive(Clone, Debug)]
+pub(crate) struct Family {
+    pub(crate) desc: Desc,
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
+
+/// One column: the values of all rows, and what the series' name and labels get beside the family's.
+#[derive(Clone, Debug)]
+pub(crate) struct Values {
+    pub(crate) suffix: &'static str,
+    pub(crate) extra: Option<(&'static str, f64)>,
+    values: Vec<f64>,
+}
+
+/// Handle of a family with one value a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Column(usize);
+
+/// Handle of a histogram family.
+#[derive(Clone, Debug)]
+pub struct HistogramColumns {
+    first_bucket: usize,
+    bounds: usize,
+}
+
+/// Handle of a summary family.
+#[derive(Clone, Debug)]
+pub struct SummaryColumns {
+    first_quantile: usize,
+    quantiles: usize,
+}
+
+impl Snapshot {
+    /// An empty snapshot.
+    pub fn new() -> Snapshot {
+        Snapshot::default()
+    }
+
+    /// Adds a family with one sample and no labels.
+    pub fn sample(&mut self, desc: &Desc, value: f64) {
+        let index = *self.unlabelled.get_or_insert_with(|| {
+            self.tables.push(Table::new(&[]));
+            self.tables.len() - 1
+        });
+        let table = &mut self.tables[index];
+        let column = table.column(desc);
+        if table.ends.is_empty() {
+            table.row(&[]);
+        }
+        Row { table, row: Some(0) }.set(column, value);
+    }
+
+    /// Adds a table whose rows have these labels.
+    pub fn table(&mut self, labels: &[&str]) -> &mut Table {
+        self.tables.push(Table::new(labels));
+        let last = self.tables.len() - 1;
+        &mut self.tables[last]
+    }
+
+    /// Takes over everything in `other`.
+    pub fn append(&mut self, other: Snapshot) {
+        self.tables.extend(other.tables);
+        self.duplicates += other.duplicates;
+        self.rejected += other.rejected;
+    }
+
+    /// Puts labels on every series that is in the snapshot now; a label of the series itself wins.
+    pub fn add_labels(&mut self, labels: &[(&str, &str)]) {
+        for table in &mut self.tables {
+            for (name, value) in labels {
+                if table.label_names.iter().all(|own| own != name) && is_label_name(name) {
+                    labels::push(&mut table.prefix, usize::MAX, name, value);
+                    table.prefix.push(',');
+                    table.label_names.push((*name).to_owned());
+                }
+            }
+        }
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        let present = |column: &Values| column.values.iter().filter(|value| !is_absent(**value)).count();
+        self.tables.iter().flat_map(|table| &table.columns).map(present).sum()
+    }
+
+    /// Samples that were dropped because a series with the same labels was there before.
+    /// Complete once [`Snapshot::seal`] ran.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates + self.tables.iter().map(|table| table.duplicates).sum::<u64>()
+    }
+
+    /// Samples that were dropped because of an invalid name, or a type that contradicts the family's first one.
+    pub fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// Makes the snapshot fit to be written: invalid names, contradicting types and duplicate series across tables are
+    /// dropped and counted. The writers rely on it; calling it twice changes nothing.
+    pub fn seal(&mut self) {
+        for table in &mut self.tables {
+            let labels_valid = table.label_names.iter().all(|name| is_label_name(name));
+            for index in 0..table.families.len() {
+                if !labels_valid || !is_metric_name(&table.families[index].desc.name) {
+                    self.rejected += table.clear_family(index);
+                }
+            }
+        }
+        let order = self.families();
+        let shared: Vec<Vec<(usize, usize)>> = order
+            .chunk_by(|a, b| self.name(*a) == self.name(*b))
+            .filter(|parts| parts.len() > 1)
+            .map(<[_]>::to_vec)
+            .collect();
+        for parts in shared {
+            let kind = self.family(parts[0]).desc.kind;
+            for part in &parts[1..] {
+                if self.family(*part).desc.kind != kind {
+                    self.rejected += self.tables[part.0].clear_family(part.1);
+                }
+            }
+            self.drop_duplicates(&parts);
+        }
+    }
+
+    /// Clears the rows of later parts of a family whose labels an earlier part already has.
+    fn drop_duplicates(&mut self, parts: &[(usize, usize)]) {
+        let mut seen: HashMap<u64, Vec<(usize, usize)>> = HashMap::new();
+        for &(table_index, family_index) in parts {
+            for row in 0..self.tables[table_index].ends.len() {
+                let table = &self.tables[table_index];
+                let family = &table.families[family_index];
+                if table.present(family, row) == 0 {
+                    continue;
+                }
+                let same = seen.entry(labels::hash_unordered([&table.prefix, table.block(row)])).or_default();
+                let canonical = table.canonical_labels(row);
+                if same.iter().any(|(t, r)| self.tables[*t].canonical_labels(*r) == canonical) {
+                    self.duplicates += self.tables[table_index].clear_row(family_index, row);
+                } else {
+                    same.push((table_index, row));
+                }
+            }
+        }
+    }
+
+    /// All families as (table, family), sorted by name; parts of one family are neighbours in the order they came.
+    pub(crate) fn families(&self) -> Vec<(usize, usize)> {
+        let mut order: Vec<(usize, usize)> = self
+            .tables
+            .iter()
+            .enumerate()
+            .flat_map(|(table, content)| (0..content.families.len()).map(move |family| (table, family)))
+            .collect();
+        order.sort_by(|a, b| self.name(*a).cmp(self.name(*b)).then(a.cmp(b)));
+        order
+    }
+
+    pub(crate) fn family(&self, (table, family): (usize, usize)) -> &Family {
+        &self.tables[table].families[family]
+    }
+
+    pub(crate) fn name(&self, part: (usize, usize)) -> &str {
+        &self.family(part).desc.name
+    }
+}
+
+impl Table {
+    fn new(labels: &[&str]) -> Table {
+        Table { label_names: labels.iter().map(|name| (*name).to_owned()).collect(), ..Table::default() }
+    }
+
+    /// Adds a family with one value a row.
+    pub fn column(&mut self, desc: &Desc) -> Column {
+        Column(self.add_family(desc, [("", None)]))
+    }
+
+    /// Adds a histogram family. `bounds` are the finite upper bounds, ascending; `+Inf` is added.
+    pub fn histogram(&mut self, desc: &Desc, bounds: &[f64]) -> HistogramColumns {
+        let buckets = bounds.iter().chain([&f64::INFINITY]).map(|bound| ("_bucket", Some(("le", *bound))));
+        let first_bucket = self.add_family(desc, buckets.chain([("_sum", None), ("_count", None)]));
+        HistogramColumns { first_bucket, bounds: bounds.len() }
+    }
+
+    /// Adds a summary family with these quantiles, which may be none.
+    pub fn summary(&mut self, desc: &Desc, quantiles: &[f64]) -> SummaryColumns {
+        let columns = quantiles.iter().map(|quantile| ("", Some(("quantile", *quantile))));
+        let first_quantile = self.add_family(desc, columns.chain([("_sum", None), ("_count", None)]));
+        SummaryColumns { first_quantile, quantiles: quantiles.len() }
+    }
+
+    fn add_family(
+        &mut self,
+        desc: &Desc,
+        columns: impl IntoIterator<Item = (&'static str, Option<(&'static str, f64)>)>,
+    ) -> usize {
+        let first = self.columns.len();
+        let column = |(suffix, extra)| Values { suffix, extra, values: Vec::new() };
+        self.columns.extend(columns.into_iter().map(column));
+        self.families.push(Family { desc: desc.clone(), first, count: self.columns.len() - first });
+        first
+    }
+
+    /// Adds a row with the values of the table's labels, in their order. Values that are missing are empty, further
+    /// ones are ignored. When a row with the same labels is there already, what is set on this one is dropped and
+    /// counted.
+    pub fn row(&mut self, values: &[&str]) -> Row<'_> {
+        let start = self.blocks.len();
+        for (index, name) in self.label_names.iter().enumerate() {
+            labels::push(&mut self.blocks, start, name, values.get(index).copied().unwrap_or_default());
+        }
+        if self.is_new(start) {
+            self.ends.push(self.blocks.len());
+            let row = self.ends.len() - 1;
+            Row { table: self, row: Some(row) }
+        } else {
+            self.blocks.truncate(start);
+            Row { table: self, row: None }
+        }
+    }
+
+    /// Whether the block that was just rendered at `start` differs from that of every row.
+    fn is_new(&mut self, start: usize) -> bool {
+        let next = self.ends.len();
+        if next == 0 {
+            return true;
+        }
+        if next == 1 {
+            self.seen.insert(labels::hash_ordered(self.block(0)), 0);
+        }
+        let hash = labels::hash_ordered(&self.blocks[start..]);
+        match self.seen.get(&hash) {
+            Some(&row) if self.block(row) == &self.blocks[start..] => false,
+            Some(_) => (0..next).all(|row| self.block(row) != &self.blocks[start..]),
+            None => {
+                self.seen.insert(hash, next);
+                true
+            }
+        }
+    }
+
+    /// The rendered labels of a row.
+    pub(crate) fn block(&self, row: usize) -> &str {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        &self.blocks[start..self.ends[row]]
+    }
+
+    pub(crate) fn label_names(&self) -> &[String] {
+        &self.label_names
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The value of a column in a row, unless it is absent.
+    pub(crate) fn value(&self, column: usize, row: usize) -> Option<f64> {
+        self.columns[column].values.get(row).copied().filter(|value| !is_absent(*value))
+    }
+
+    fn present(&self, family: &Family, row: usize) -> usize {
+        (family.first..family.first + family.count)
+            .filter(|column| self.value(*column, row).is_some())
+            .count()
+    }
+
+    fn canonical_labels(&self, row: usize) -> Vec<(&str, &str)> {
+        let both = labels::pairs(&self.prefix).chain(labels::pairs(self.block(row)));
+        let mut pairs: Vec<_> = both.filter(|(_, value)| !value.is_empty()).collect();
+        pairs.sort_unstable();
+        pairs
+    }
+
+    fn clear_row(&mut self, family: usize, row: usize) -> u64 {
+        let Family { first, count, .. } = self.families[family];
+        let mut cleared = 0;
+        for column in &mut self.columns[first..first + count] {
+            if let Some(value) = column.values.get_mut(row).filter(|value| !is_absent(**value)) {
+                *value = f64::from_bits(ABSENT);
+                cleared += 1;
+            }
+        }
+        cleared
+    }
+
+    fn clear_family(&mut self, family: usize) -> u64 {
+        (0..self.ends.len()).map(|row| self.clear_row(family, row)).sum()
+    }
+
+    fn set(&mut self, column: usize, row: Option<usize>, value: f64) {
+        let Some(row) = row else {
+            self.duplicates += 1;
+            return;
+        };
+        let values = &mut self.columns[column].values;
+        if values.len() <= row {
+            values.resize(row, f64::from_bits(ABSENT));
+            values.push(value);
+        } else {
+            values[row] = value;
+        }
+    }
+}
+
+/// A row being filled.
+#[derive(Debug)]
+pub struct Row<'a> {
+    table: &'a mut Table,
+    /// `None` when the row repeats an earlier one.
+    row: Option<usize>,
+}
+
+impl Row<'_> {
+    /// Sets the value of a family. A value that is not set is absent.
+    pub fn set(&mut self, column: Column, value: f64) -> &mut Self {
+        self.table.set(column.0, self.row, value);
+        self
+    }
+
+    /// Sets the value of a family unless it is unknown.
+    pub fn set_some(&mut self, column: Column, value: Option<f64>) -> &mut Self {
+        if let Some(value) = value {
+            self.set(column, value);
+        }
+        self
+    }
+
+    /// Sets a histogram: the cumulative count at each finite bound, where known, the count of all observations, and
+    /// their sum, where known.
+    pub fn histogram(
+        &mut self,
+        columns: &HistogramColumns,
+        cumulative: &[Option<f64>],
+        count: f64,
+        sum: Option<f64>,
+    ) -> &mut Self {
+        let infinity = columns.first_bucket + columns.bounds;
+        let buckets = columns.first_bucket..infinity;
+        for (column, value) in buckets.zip(cumulative.iter().copied()).chain([(infinity, Some(count))]) {
+            self.set_some(Column(column), value);
+        }
+        self.set_some(Column(infinity + 1), sum).set(Column(infinity + 2), count)
+    }
+
+    /// Sets a summary: a value for each quantile, the sum and the count, each where known.
+    pub fn summary(
+        &mut self,
+        columns: &SummaryColumns,
+        values: &[Option<f64>],
+        count: Option<f64>,
+        sum: Option<f64>,
+    ) -> &mut Self {
+        let after = columns.first_quantile + columns.quantiles;
+        for (column, value) in (columns.first_quantile..after).zip(values.iter().copied()) {
+            self.set_some(Column(column), value);
+        }
+        self.set_some(Column(after), sum).set_some(Column(after + 1), count)
+    }
+}
+
+fn is_absent(value: f64) -> bool {
+    value.to_bits() == ABSENT
+}
+
+/// Whether a kind may be written with `_bucket`, `_sum` and such.
+pub(crate) fn is_compound(kind: Kind) -> bool {
+    matches!(kind, Kind::Histogram | Kind::Summary)
+}

@@ -1,0 +1,36 @@
+//! Writing a page allocates nothing per series, and building one nothing per sample.
+
+use exposition::{Desc, Snapshot, openmetrics, text};
+
+fn snapshot(rows: usize) -> Snapshot {
+    let mut snapshot = Snapshot::new();
+    let table = snapshot.table(&["datname", "relname"]);
+    let columns = [
+        table.column(&Desc::counter("scans_total", "Scans.")),
+        table.column(&Desc::gauge("size_bytes", "Size.")),
+        table.column(&Desc::gauge("ratio", "Ratio.")),
+    ];
+    for row in 0..rows {
+        let name = format!("table_{row}");
+        let mut row = table.row(&["app", &name]);
+        row.set(columns[0], 12_345.0).set(columns[1], 8192.0).set(columns[2], 0.125);
+    }
+    snapshot.seal();
+    snapshot
+}
+
+#[test]
+fn writing_does_not_allocate_per_series() {
+    let mut counts = [100, 10_000].map(|rows| {
+        let snapshot = snapshot(rows);
+        let mut out = String::with_capacity(rows * 300);
+        [text::encode as fn(&Snapshot, &mut String), openmetrics::encode].map(|encode| {
+            out.clear();
+            let count = allocation_counter::measure(|| encode(&snapshot, &mut out)).count_total;
+            assert!(out.len() > rows * 100);
+            count
+        })
+    });
+    assert_eq!(counts[0], counts[1], "allocations grow with the number of rows");
+    assert!(counts[1].iter_mut().all(|count| *count < 10), "{counts:?}");
+}

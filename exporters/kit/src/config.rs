@@ -1,0 +1,385 @@
+//! Configuration files and the values in them: strict YAML with errors that show the place, secrets that
+//! cannot be printed, durations as Go and Prometheus write them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {cause}; check the path and its permissions")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The text is not the YAML wanted; unknown keys are errors.
+    #[error("{name}:{line}:{column}: {field}{message}")]
+    Parse {
+        /// The file, or what stands for it.
+        name: String,
+        /// Line, from 1; 0 when unknown.
+        line: u64,
+        /// Column, from 1; 0 when unknown.
+        column: u64,
+        /// Path of the field with `: `, empty for the document itself.
+        field: String,
+        /// What is wrong, with the lines around it.
+        message: String,
+    },
+    /// A secret that its file or environment variable does not give.
+    #[error("cannot read the secret from {origin}: {cause}")]
+    Secret {
+        /// `file NAME` or `environment variable NAME`.
+        origin: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// Reads a YAML file. `T` denies unknown fields by `#[serde(deny_unknown_fields)]`.
+///
+/// # Errors
+/// [`ConfigError`], naming the file and, when it can be read, the line, column, field and snippet.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    parse(&read(path)?, &path.display().to_string())
+}
+
+/// Reads a YAML file that may be empty or hold only comments: that is `T::default()`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_or_empty<T: DeserializeOwned + Default>(path: &Path) -> Result<T, ConfigError> {
+    let text = read(path)?;
+    let empty = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line == "---";
+    if text.lines().all(empty) { Ok(T::default()) } else { parse(&text, &path.display().to_string()) }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|cause| ConfigError::Read { path: path.display().to_string(), cause })
+}
+
+/// Reads YAML text; `name` stands for the file in errors.
+///
+/// # Errors
+/// [`ConfigError::Parse`].
+pub fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigError> {
+    let mut field = String::new();
+    serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            field = error.path().to_string();
+            error.into_inner()
+        })
+    })
+    .map_err(|error: serde_saphyr::Error| {
+        let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+        let field = if field.is_empty() || field == "." { String::new() } else { format!("{field}: ") };
+        let mut message = error.without_snippet().to_string();
+        // The place stands at the front already.
+        if let Some(end) = message.rfind(" at line ").or_else(|| message.rfind(" (line ")) {
+            message.truncate(end);
+        }
+        let hidden = message.contains(SECRET_IS);
+        message.push_str(&snippet(text, line, column, hidden));
+        ConfigError::Parse { name: name.to_owned(), line, column, field, message }
+    })
+}
+
+/// A value and where it stands, for errors about what it means.
+pub use serde_saphyr::Spanned;
+
+/// An error about a value that could be read but makes no sense.
+pub fn error_at<T>(text: &str, name: &str, at: &Spanned<T>, message: impl Into<String>) -> ConfigError {
+    let (line, column) = (at.referenced.line(), at.referenced.column());
+    let message = message.into() + &snippet(text, line, column, false);
+    ConfigError::Parse { name: name.to_owned(), line, column, field: String::new(), message }
+}
+
+/// The lines around an error, with keys but without values: they may be secrets, and a mistyped
+/// `pasword` hides from any list of names. Only the value that the error is about is shown, unless `hidden`.
+fn snippet(text: &str, line: u64, column: u64, hidden: bool) -> String {
+    let line = usize::try_from(line).unwrap_or(0);
+    let column = usize::try_from(column).unwrap_or(0).saturating_sub(1);
+    if line == 0 {
+        return String::new();
+    }
+    let mut out = String::new();
+    for (number, source) in (1..).zip(text.lines()).skip(line.saturating_sub(3)).take(3) {
+        if number > line {
+            break;
+        }
+        let keys = match source.split_once(": ").or_else(|| source.strip_suffix(':').map(|key| (key, ""))) {
+            Some((key, "")) => format!("{key}:"),
+            Some((key, _)) => format!("{key}: \u{2026}"),
+            None => "\u{2026}".to_owned(),
+        };
+        let shown = match source.char_indices().nth(column) {
+            // The error is behind the key: it is about the value, or, at any other sign, about the YAML.
+            Some((at, sign))
+                if number == line
+                    && !hidden
+                    && sign.is_ascii_alphanumeric()
+                    && source[..at].trim_end().ends_with(':') =>
+            {
+                let value = source[at..].split([',', '}', ']']).next().unwrap_or_default();
+                let before =
+                    if source[..at].contains('{') { " ".repeat(column) } else { source[..at].to_owned() };
+                before + value
+            }
+            _ => keys,
+        };
+        let _ = fmt::Write::write_fmt(&mut out, format_args!("\n{number:>5} | {shown}"));
+    }
+    let _ = fmt::Write::write_fmt(&mut out, format_args!("\n      | {}^", " ".repeat(column)));
+    out
+}
+
+/// A password, token or key. It prints as `***`; [`Secret::reveal`] is the only way to its text.
+///
+/// In YAML: the text itself, `{file: path}` or `{env: NAME}`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Origin);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Origin {
+    Value(String),
+    File(PathBuf),
+    Env(String),
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+/// By hand, because serde's own errors quote the value.
+struct SecretVisitor;
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SECRET_IS}text (quote a number), {{file: path}} or {{env: NAME}}")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Secret, E> {
+        Ok(Secret::from(value.to_owned()))
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Secret, E> {
+        Err(wrong_secret())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Secret, E> {
+        Err(wrong_secret())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Secret, E> {
+        Err(wrong_secret())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Secret, E> {
+        Err(wrong_secret())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secret, A::Error> {
+        let secret = match map.next_entry::<String, String>()? {
+            Some((key, path)) if key == "file" => Secret::from_file(path),
+            Some((key, name)) if key == "env" => Secret::from_env(name),
+            _ => return Err(wrong_secret()),
+        };
+        match map.next_key::<String>()? {
+            None => Ok(secret),
+            Some(_) => Err(wrong_secret()),
+        }
+    }
+}
+
+fn wrong_secret<E: serde::de::Error>() -> E {
+    E::custom(format_args!("{SECRET_IS}text (quote a number), {{file: path}} or {{env: NAME}}"))
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self(Origin::Value(value))
+    }
+}
+
+impl Secret {
+    /// A secret that is read from this file each time it is needed, without its last line's end.
+    pub fn from_file(path: impl Into<PathBuf>) -> Self {
+        Self(Origin::File(path.into()))
+    }
+
+    /// A secret from this environment variable.
+    pub fn from_env(name: impl Into<String>) -> Self {
+        Self(Origin::Env(name.into()))
+    }
+
+    /// The text. A file is read anew, so a rotated secret is seen.
+    ///
+    /// # Errors
+    /// [`ConfigError::Secret`] when the file or the variable does not give it.
+    pub fn reveal(&self) -> Result<String, ConfigError> {
+        match &self.0 {
+            Origin::Value(value) => Ok(value.clone()),
+            Origin::File(path) => std::fs::read_to_string(path)
+                .map(|text| {
+                    let line = text.strip_suffix('\n').unwrap_or(&text);
+                    line.strip_suffix('\r').unwrap_or(line).to_owned()
+                })
+                .map_err(|error| ConfigError::Secret {
+                    origin: format!("file {}", path.display()),
+                    cause: error.to_string(),
+                }),
+            Origin::Env(name) => std::env::var(name).map_err(|error| ConfigError::Secret {
+                origin: format!("environment variable {name}"),
+                // VarError's Debug would show the bytes of a value that is not Unicode; its Display may too.
+                cause: match error {
+                    std::env::VarError::NotPresent => "it is not set".to_owned(),
+                    std::env::VarError::NotUnicode(_) => "it is not UTF-8".to_owned(),
+                },
+            }),
+        }
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::from(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Starts the error of a wrong secret.
+const SECRET_IS: &str = "a secret is ";
+
+/// A duration as Go and Prometheus write it: `250ms`, `1m30s`, `1.5h`, `2d`, `0`. For YAML and for clap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct GoDuration(pub Duration);
+
+/// A text that is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a duration; write a number with a unit, such as 250ms, 10s, 1m30s or 1.5h")]
+pub struct DurationError(String);
+
+/// Units with their length in nanoseconds, largest first. `d`, `w`, `y` are Prometheus', the rest Go's.
+const UNITS: &[(&str, u64)] = &[
+    ("y", 365 * 86_400 * 1_000_000_000),
+    ("w", 7 * 86_400 * 1_000_000_000),
+    ("d", 86_400 * 1_000_000_000),
+    ("h", 3_600 * 1_000_000_000),
+    ("m", 60 * 1_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("\u{b5}s", 1_000),
+    ("\u{3bc}s", 1_000),
+    ("ns", 1),
+];
+
+impl GoDuration {
+    /// The duration itself.
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl From<GoDuration> for Duration {
+    fn from(duration: GoDuration) -> Self {
+        duration.0
+    }
+}
+
+impl FromStr for GoDuration {
+    type Err = DurationError;
+
+    fn from_str(text: &str) -> Result<Self, DurationError> {
+        let fail = || DurationError(text.to_owned());
+        if text == "0" {
+            return Ok(Self(Duration::ZERO));
+        }
+        let mut rest = text;
+        let mut total: u64 = 0;
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fail)?;
+            let (number, tail) = rest.split_at(digits);
+            let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let (unit, tail) = tail.split_at(end);
+            let (_, length) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(fail)?;
+            let part = nanoseconds(number, *length).ok_or_else(fail)?;
+            total = total.checked_add(part).ok_or_else(fail)?;
+            rest = tail;
+        }
+        if text.is_empty() { Err(fail()) } else { Ok(Self(Duration::from_nanos(total))) }
+    }
+}
+
+/// `number` (digits with at most one point) times `unit`, cut to whole nanoseconds as Go does.
+fn nanoseconds(number: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
+    let mut total = u128::from(whole.checked_mul(unit)?);
+    // 18 digits are finer than a nanosecond of a year.
+    let kept = fraction.get(..fraction.len().min(18))?;
+    if !kept.is_empty() {
+        let scale = 10_u128.pow(u32::try_from(kept.len()).ok()?);
+        total += u128::from(kept.parse::<u64>().ok()?) * u128::from(unit) / scale;
+    }
+    u64::try_from(total).ok()
+}
+
+impl fmt::Display for GoDuration {
+    /// The shortest exact text, which reads back: `1m30s`, `250ms`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.as_nanos();
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for (unit, length) in
+            UNITS.iter().filter(|(unit, _)| unit.is_ascii() && !matches!(*unit, "y" | "w" | "d"))
+        {
+            let length = u128::from(*length);
+            if rest >= length {
+                write!(f, "{}{unit}", rest / length)?;
+                rest %= length;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for GoDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

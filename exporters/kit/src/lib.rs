@@ -1,0 +1,18 @@
+//! Turns a list of collectors into a well-behaved exporter.
+//!
+//! # Layout
+//! - [`collector`]: what a collector is.
+//! - [`scrape`]: the engine that runs a pass over a target; [`page`]: its result, ready to be served.
+//! - [`app`]: what every exporter's `main` does: options, routes, signals, exit codes.
+//! - [`config`]: YAML files, secrets, durations.
+//! - [`http`]: listening and serving with limits; [`web_config`]: TLS, authentication and headers for it.
+//! - [`telemetry`]: logs, `process_*` and build information.
+
+pub mod app;
+pub mod collector;
+pub mod config;
+pub mod http;
+pub mod page;
+pub mod scrape;
+pub mod telemetry;
+pub mod web_config;

@@ -1,0 +1,7 @@
+//! What an exporter says about itself: logs, process metrics, build information.
+
+mod build_info;
+pub mod log;
+pub mod process;
+
+pub use build_info::{BUILD, Build, build_info};

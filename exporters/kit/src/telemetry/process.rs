@@ -1,0 +1,216 @@
+//! `process_*`: the nine families of client_golang on Linux, read from `/proc/self`.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use exposition::{Desc, Snapshot};
+
+/// Length of a tick of `/proc/self/stat`: `USER_HZ` is 100 on every architecture Linux runs on today, and
+/// asking for it needs libc's `sysconf`, which is unsafe code.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What Linux calls "unlimited", as client_golang shows it.
+const UNLIMITED: f64 = u64::MAX as f64;
+
+static CPU: Desc =
+    Desc::counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.");
+static MAX_FDS: Desc = Desc::gauge("process_max_fds", "Maximum number of open file descriptors.");
+static OPEN_FDS: Desc = Desc::gauge("process_open_fds", "Number of open file descriptors.");
+static RESIDENT: Desc = Desc::gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
+static VIRTUAL: Desc = Desc::gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.");
+static VIRTUAL_MAX: Desc =
+    Desc::gauge("process_virtual_memory_max_bytes", "Maximum amount of virtual memory available in bytes.");
+static START: Desc =
+    Desc::gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.");
+static RECEIVED: Desc = Desc::counter(
+    "process_network_receive_bytes_total",
+    "Number of bytes received by the process over the network.",
+);
+static SENT: Desc = Desc::counter(
+    "process_network_transmit_bytes_total",
+    "Number of bytes sent by the process over the network.",
+);
+
+/// This process now. What `/proc` does not tell is left out; without `/proc` the snapshot is empty.
+///
+/// The network families count the whole network namespace (`/proc/self/net/netstat`), as client_golang's do.
+pub fn collect() -> Snapshot {
+    let mut snapshot = Snapshot::new();
+    append(&mut snapshot);
+    snapshot
+}
+
+/// Adds [`collect`]'s samples.
+pub fn append(snapshot: &mut Snapshot) {
+    append_from(snapshot, Path::new("/proc"));
+}
+
+fn append_from(snapshot: &mut Snapshot, proc: &Path) {
+    let constant = Constant::of(proc);
+    let stat = Stat::read(&read(proc, "self/stat"));
+    let netstat = read(proc, "self/net/netstat");
+    let samples = [
+        (&CPU, stat.as_ref().map(|stat| stat.cpu_ticks / TICKS_PER_SECOND)),
+        (&MAX_FDS, constant.max_fds),
+        // The folder is open itself while it is read.
+        (
+            &OPEN_FDS,
+            fs::read_dir(proc.join("self/fd")).ok().map(|names| names.count().saturating_sub(1) as f64),
+        ),
+        (&RESIDENT, kibibytes(&read(proc, "self/status"), "VmRSS:").map(|size| size * 1024.0)),
+        (&VIRTUAL, stat.as_ref().map(|stat| stat.virtual_bytes)),
+        (&VIRTUAL_MAX, constant.max_virtual),
+        (&START, stat.and_then(|stat| Some(constant.boot_time? + stat.start_ticks / TICKS_PER_SECOND))),
+        (&RECEIVED, octets(&netstat, "InOctets")),
+        (&SENT, octets(&netstat, "OutOctets")),
+    ];
+    for (desc, value) in samples {
+        if let Some(value) = value {
+            snapshot.sample(desc, value);
+        }
+    }
+}
+
+/// A file of `/proc`, empty when it cannot be read. Its size is not known before, and growing a small buffer costs a
+/// system call for each step.
+fn read(proc: &Path, name: &str) -> String {
+    let mut text = String::with_capacity(16 * 1024);
+    match fs::File::open(proc.join(name)).and_then(|mut file| file.read_to_string(&mut text)) {
+        Ok(_) => text,
+        Err(_) => String::new(),
+    }
+}
+
+/// What does not change while the process runs.
+#[derive(Clone, Copy)]
+struct Constant {
+    max_fds: Option<f64>,
+    max_virtual: Option<f64>,
+    /// Seconds since 1970 at which the machine started.
+    boot_time: Option<f64>,
+}
+
+impl Constant {
+    fn of(proc: &Path) -> Constant {
+        static OF_THIS_PROCESS: OnceLock<Constant> = OnceLock::new();
+        let look = || {
+            let limits = read(proc, "self/limits");
+            Constant {
+                max_fds: soft_limit(&limits, "Max open files"),
+                max_virtual: soft_limit(&limits, "Max address space"),
+                boot_time: boot_time(&read(proc, "stat")),
+            }
+        };
+        if proc == Path::new("/proc") { *OF_THIS_PROCESS.get_or_init(look) } else { look() }
+    }
+}
+
+/// Fields of `/proc/self/stat` (proc_pid_stat(5)).
+#[derive(Debug, PartialEq)]
+struct Stat {
+    cpu_ticks: f64,
+    /// Since boot.
+    start_ticks: f64,
+    virtual_bytes: f64,
+}
+
+impl Stat {
+    fn read(text: &str) -> Option<Self> {
+        // The second field, the program's name, may hold spaces and parentheses.
+        let (_, tail) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
+        // Fields by the manual's numbers, of which the tail starts at 3.
+        let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
+        Some(Self { cpu_ticks: field(14)? + field(15)?, start_ticks: field(22)?, virtual_bytes: field(23)? })
+    }
+}
+
+/// Seconds since 1970 at which the machine started.
+fn boot_time(text: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+}
+
+fn kibibytes(status: &str, name: &str) -> Option<f64> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok())
+}
+
+fn soft_limit(limits: &str, name: &str) -> Option<f64> {
+    let value = limits.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next())?;
+    if value == "unlimited" { Some(UNLIMITED) } else { value.parse().ok() }
+}
+
+/// A field of netstat's `IpExt:` pair of lines: names, then values.
+fn octets(netstat: &str, name: &str) -> Option<f64> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let index = names.split_ascii_whitespace().position(|one| one == name)?;
+    values.split_ascii_whitespace().nth(index)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn page(snapshot: &Snapshot) -> exposition::parse::Page {
+        let mut text = String::new();
+        exposition::text::encode(snapshot, &mut text);
+        exposition::parse::page(&text).unwrap()
+    }
+
+    #[test]
+    fn this_process_has_the_nine_families() {
+        let page = page(&collect());
+        let names: Vec<_> = page.families.iter().map(|family| family.name.as_str()).collect();
+        for desc in [&CPU, &MAX_FDS, &OPEN_FDS, &RESIDENT, &VIRTUAL, &VIRTUAL_MAX, &START, &RECEIVED, &SENT] {
+            assert!(names.contains(&desc.name.as_ref()), "{} is missing in {names:?}", desc.name);
+        }
+        assert_eq!(names.len(), 9);
+    }
+
+    #[test]
+    fn values_follow_what_the_process_does() {
+        let open = || page(&collect()).value("process_open_fds", &[]).unwrap();
+        let before = open();
+        let files: Vec<_> = (0..10).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        assert_eq!(open() - before, 10.0);
+        drop(files);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        let started = page(&collect()).value("process_start_time_seconds", &[]).unwrap();
+        assert!(started <= now + 2.0 && started > now - 3600.0, "{started} is not before {now}");
+        let resident = page(&collect()).value("process_resident_memory_bytes", &[]).unwrap();
+        let size = page(&collect()).value("process_virtual_memory_bytes", &[]).unwrap();
+        assert!(resident > 1e5 && size >= resident, "{resident} {size}");
+    }
+
+    #[test]
+    fn the_fields_are_those_of_the_manual() {
+        let stat = "42 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 150 50 1 1 20 0 1 0 12345 4096 99 1";
+        let expected = Stat { cpu_ticks: 200.0, start_ticks: 12345.0, virtual_bytes: 4096.0 };
+        assert_eq!(Stat::read(stat), Some(expected));
+        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files   1024   4096   files\nMax address space   unlimited   unlimited   bytes\n";
+        assert_eq!(soft_limit(limits, "Max open files"), Some(1024.0));
+        assert_eq!(soft_limit(limits, "Max address space"), Some(18_446_744_073_709_551_615.0));
+        let netstat = "TcpExt: A\nTcpExt: 1\nIpExt: X InOctets OutOctets\nIpExt: 1 20 30\n";
+        assert_eq!((octets(netstat, "InOctets"), octets(netstat, "OutOctets")), (Some(20.0), Some(30.0)));
+        assert_eq!(boot_time("cpu 1\nbtime 1700000000\n"), Some(1_700_000_000.0));
+        assert_eq!(kibibytes("VmSize:\t  9 kB\nVmRSS:\t  7 kB\n", "VmRSS:"), Some(7.0));
+    }
+
+    #[test]
+    fn without_proc_there_is_nothing() {
+        let mut snapshot = Snapshot::new();
+        append_from(&mut snapshot, tempfile::tempdir().unwrap().path());
+        assert!(snapshot.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_left_out(text in any::<String>()) {
+            let _ = (Stat::read(&text), boot_time(&text), kibibytes(&text, "VmRSS:"));
+            let _ = (soft_limit(&text, ""), octets(&text, "InOctets"));
+        }
+    }
+}

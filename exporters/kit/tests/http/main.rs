@@ -1,0 +1,7 @@
+//! The HTTP server and the web-config file against real sockets.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod common;
+mod server;
+mod web_config;

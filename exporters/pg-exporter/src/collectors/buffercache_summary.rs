@@ -1,0 +1,49 @@
+//! `pg_buffercache_summary_*`: use of the shared buffers.
+
+use exporter_kit::collector::Spec;
+use exposition::{Desc, Snapshot};
+use pg_client::Rows;
+
+use crate::extension::OfExtension;
+use crate::session::PgSession;
+use crate::sql::{PgCollector, Query};
+
+/// In the order of the function's columns.
+static COLUMNS: [Desc; 5] = [
+    Desc::gauge("pg_buffercache_summary_buffers_used", "Number of used shared buffers."),
+    Desc::gauge("pg_buffercache_summary_buffers_unused", "Number of unused shared buffers."),
+    Desc::gauge("pg_buffercache_summary_buffers_dirty", "Number of dirty shared buffers."),
+    Desc::gauge("pg_buffercache_summary_buffers_pinned", "Number of pinned shared buffers."),
+    Desc::gauge("pg_buffercache_summary_usagecount_avg", "Average usage count of used shared buffers."),
+];
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec {
+        name: "buffercache_summary",
+        doc: "Shared buffers used, dirty and pinned (pg_buffercache_summary; needs pg_buffercache 1.4, version 16).",
+        default_enabled: false,
+    },
+    queries: &[Query::OfExtension(OfExtension {
+        name: "pg_buffercache",
+        since: (1, 4),
+        sql: |_, extension| {
+            format!(
+                "SELECT buffers_used::text, buffers_unused::text, buffers_dirty::text, buffers_pinned::text,
+                        usagecount_avg::text
+                 FROM {}.pg_buffercache_summary()",
+                extension.schema
+            )
+        },
+        decode,
+        families: &[&COLUMNS[0], &COLUMNS[1], &COLUMNS[2], &COLUMNS[3], &COLUMNS[4]],
+    })],
+};
+
+fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+    let Some(row) = rows.first() else { return };
+    for (index, desc) in COLUMNS.iter().enumerate() {
+        if let Some(value) = row.float(index) {
+            snapshot.sample(desc, value);
+        }
+    }
+}

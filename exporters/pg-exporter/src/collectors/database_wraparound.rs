@@ -1,0 +1,31 @@
+//! `pg_database_wraparound_*`: how far each database is from transaction ID wraparound.
+
+use exporter_kit::collector::Spec;
+
+use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec {
+        name: "database_wraparound",
+        doc: "Age of the oldest transaction and multixact ID of every database (pg_database).",
+        default_enabled: false,
+    },
+    queries: &[Query::Columns(Columns {
+        versions: Versions::ALL,
+        labels: &[("datname", "datname")],
+        metrics: &[
+            Metric::gauge(
+                "pg_database_wraparound_age_datfrozenxid_seconds",
+                "pg_catalog.age(datfrozenxid)",
+                "Age of the oldest transaction ID that has not been frozen; in transactions, in spite of its name.",
+            ),
+            Metric::gauge(
+                "pg_database_wraparound_age_datminmxid_seconds",
+                "pg_catalog.mxid_age(datminmxid)",
+                "Age of the oldest multixact ID that has not been replaced; in multixacts, in spite of its name.",
+            ),
+        ],
+        from: "FROM pg_catalog.pg_database WHERE datallowconn",
+        server_label: ServerLabel::Never,
+    })],
+};

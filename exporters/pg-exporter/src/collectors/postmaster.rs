@@ -1,0 +1,24 @@
+//! `pg_postmaster_*`: when the server was started.
+
+use exporter_kit::collector::Spec;
+
+use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec {
+        name: "postmaster",
+        doc: "Start time of the server (pg_postmaster_start_time).",
+        default_enabled: false,
+    },
+    queries: &[Query::Columns(Columns {
+        versions: Versions::ALL,
+        labels: &[],
+        metrics: &[Metric::gauge(
+            "pg_postmaster_start_time_seconds",
+            "extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
+            "Unix time at which the server started.",
+        )],
+        from: "",
+        server_label: ServerLabel::Never,
+    })],
+};

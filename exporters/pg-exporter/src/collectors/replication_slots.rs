@@ -1,0 +1,92 @@
+//! `pg_replication_slots_*`: positions and state of replication slots. 0.19 called half of them
+//! `pg_replication_slot_*`.
+
+use exporter_kit::collector::Spec;
+use exposition::{Desc, Kind, Snapshot};
+use pg_client::Rows;
+
+use crate::options::Compat;
+use crate::session::PgSession;
+use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+
+/// The families 0.19 has under another prefix, by what comes after it.
+static SLOT: [Desc; 5] = [
+    Desc::gauge("slot_current_wal_lsn", "WAL position of the server, in bytes since the beginning of WAL."),
+    Desc::gauge(
+        "slot_confirmed_flush_lsn",
+        "Position up to which a logical slot's consumer confirmed, 0 for a physical slot; active slots only.",
+    ),
+    Desc::gauge("slot_is_active", "Whether the slot is active."),
+    Desc::gauge(
+        "safe_wal_size_bytes",
+        "Bytes that can be written to WAL before the slot is in danger of losing what it needs.",
+    ),
+    Desc::gauge("wal_status", "Availability of the WAL files the slot claims."),
+];
+const ACTIVE: Desc = Desc::gauge("pg_replication_slots_active", "Whether the slot is active.");
+const LSN_DIFF: Desc = Desc::gauge("pg_replication_slots_pg_wal_lsn_diff", "Bytes of WAL the slot holds back.");
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec {
+        name: "replication_slots",
+        doc: "Positions, state and retained WAL of replication slots (pg_replication_slots).",
+        default_enabled: true,
+    },
+    queries: &[Query::Custom(Custom {
+        versions: Versions::since(13),
+        sql: |_| {
+            "SELECT s.slot_name::text, s.slot_type::text, d.datname::text, s.active::text, s.wal_status::text,
+                    s.safe_wal_size::text,
+                    (wal.lsn - '0/0')::text,
+                    (coalesce(s.confirmed_flush_lsn, '0/0') - '0/0')::text,
+                    (wal.lsn - s.restart_lsn)::text
+             FROM pg_catalog.pg_get_replication_slots() s
+             LEFT JOIN pg_catalog.pg_database d ON d.oid = s.datoid
+             CROSS JOIN (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
+                                     ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) wal"
+                .to_owned()
+        },
+        fixed: true,
+        decode,
+        families: &[&SLOT[0], &SLOT[1], &SLOT[2], &SLOT[3], &SLOT[4], &ACTIVE, &LSN_DIFF],
+        sizes: false,
+        server_label: ServerLabel::Never,
+    })],
+};
+
+fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+    let compat = session.options().compat;
+    let prefix = if compat == Compat::V0_19 { "pg_replication_slot" } else { "pg_replication_slots" };
+    let named = |desc: &Desc| Desc::new(Kind::Gauge, format!("{prefix}_{}", desc.name), desc.help.clone());
+    let table = snapshot.table(&["slot_name", "slot_type"]);
+    let [current, confirmed, is_active, safe] =
+        [&SLOT[0], &SLOT[1], &SLOT[2], &SLOT[3]].map(|desc| table.column(&named(desc)));
+    for row in rows.iter() {
+        let active = row.float(3);
+        table
+            .row(&[row.get(0).unwrap_or("unknown"), row.get(1).unwrap_or("unknown")])
+            .set_some(current, row.float(6))
+            .set_some(confirmed, row.float(7).filter(|_| active == Some(1.0)))
+            .set_some(is_active, active)
+            .set_some(safe, row.float(5));
+    }
+    let table = snapshot.table(&["slot_name", "slot_type", "wal_status"]);
+    let status = table.column(&named(&SLOT[4]));
+    for row in rows.iter() {
+        if let Some(wal_status) = row.get(4) {
+            let labels = [row.get(0).unwrap_or("unknown"), row.get(1).unwrap_or("unknown"), wal_status];
+            table.row(&labels).set(status, 1.0);
+        }
+    }
+    let mut legacy = Snapshot::new();
+    let table = legacy.table(&["slot_name", "database"]);
+    let (active, diff) = (table.column(&ACTIVE), table.column(&LSN_DIFF));
+    for row in rows.iter() {
+        table
+            .row(&[row.get(0).unwrap_or_default(), row.get(2).unwrap_or_default()])
+            .set_some(active, row.float(3))
+            .set_some(diff, row.float(8));
+    }
+    session.add_server_label(ServerLabel::Until0_19, &mut legacy);
+    snapshot.append(legacy);
+}

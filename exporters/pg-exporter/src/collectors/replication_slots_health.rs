@@ -1,0 +1,48 @@
+//! `pg_replication_slots_*`: what slots hold back, for how long they are unused, and which are lost.
+
+use exporter_kit::collector::Spec;
+
+use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec {
+        name: "replication_slots_health",
+        doc: "WAL and transactions held back by replication slots, and lost slots (pg_replication_slots).",
+        default_enabled: true,
+    },
+    queries: &[
+        Query::Columns(Columns {
+            versions: Versions::since(13),
+            labels: &[("slot_name", "slot_name"), ("slot_type", "slot_type")],
+            metrics: &[
+                Metric::gauge(
+                    "pg_replication_slots_retained_bytes",
+                    "(CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END) - restart_lsn",
+                    "Bytes of WAL the slot holds back.",
+                ),
+                Metric::gauge(
+                    "pg_replication_slots_xmin_age_transactions",
+                    "pg_catalog.age(xmin)",
+                    "Age of the oldest transaction whose rows the slot keeps from being vacuumed.",
+                ),
+                Metric::gauge(
+                    "pg_replication_slots_catalog_xmin_age_transactions",
+                    "pg_catalog.age(catalog_xmin)",
+                    "Age of the oldest transaction whose catalog rows the slot keeps from being vacuumed.",
+                ),
+                Metric::gauge(
+                    "pg_replication_slots_lost",
+                    "coalesce(wal_status = 'lost', false)",
+                    "Whether the slot is invalidated and its consumer has to start again.",
+                ),
+                Metric::gauge(
+                    "pg_replication_slots_inactive_seconds",
+                    "extract(epoch FROM pg_catalog.clock_timestamp() - inactive_since)",
+                    "Time since the slot was last used; absent while it is in use.",
+                ).since(17),
+            ],
+            from: "FROM pg_catalog.pg_replication_slots",
+            server_label: ServerLabel::Never,
+        }),
+    ],
+};

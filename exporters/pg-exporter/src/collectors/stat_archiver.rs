@@ -1,0 +1,37 @@
+//! `pg_stat_archiver_*`: WAL archiving.
+
+use exporter_kit::collector::Spec;
+
+use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec {
+        name: "stat_archiver",
+        doc: "Archived and failed WAL segments, age of the last archived one (pg_stat_archiver).",
+        default_enabled: true,
+    },
+    queries: &[Query::Columns(Columns {
+        versions: Versions::ALL,
+        labels: &[],
+        metrics: &[
+            Metric::counter(
+                "pg_stat_archiver_archived_count",
+                "archived_count",
+                "Number of WAL files that have been successfully archived.",
+            ),
+            Metric::counter(
+                "pg_stat_archiver_failed_count",
+                "failed_count",
+                "Number of failed attempts for archiving WAL files.",
+            ),
+            Metric::gauge(
+                "pg_stat_archiver_last_archive_age",
+                "extract(epoch FROM pg_catalog.now() - last_archived_time)",
+                "Time in seconds since the last WAL segment was archived.",
+            )
+            .nan_before_0_20(),
+        ],
+        from: "FROM pg_catalog.pg_stat_archiver",
+        server_label: ServerLabel::Until0_19,
+    })],
+};

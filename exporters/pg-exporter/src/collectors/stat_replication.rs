@@ -1,0 +1,60 @@
+//! `pg_stat_replication_*`: the standbys that stream from this server.
+
+use exporter_kit::collector::Spec;
+use exposition::{Desc, Snapshot};
+use pg_client::Rows;
+
+use crate::options::Compat;
+use crate::session::PgSession;
+use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+
+const CURRENT: Desc =
+    Desc::gauge("pg_stat_replication_pg_current_wal_lsn_bytes", "WAL position of this server in bytes.");
+const DIFF: Desc = Desc::gauge("pg_stat_replication_pg_wal_lsn_diff", "Replay lag of the standby in bytes.");
+const REPLY_TIME: Desc =
+    Desc::unknown("pg_stat_replication_reply_time", "Unix time of the last reply message from the standby.");
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec {
+        name: "stat_replication",
+        doc: "Position and byte lag of every streaming standby (pg_stat_replication).",
+        default_enabled: true,
+    },
+    queries: &[Query::Custom(Custom {
+        versions: Versions::since(10),
+        sql: |_| {
+            "SELECT r.application_name::text, host(r.client_addr)
+                        || CASE WHEN masklen(r.client_addr) IN (32, 128) THEN '' ELSE '/' || masklen(r.client_addr) END,
+                    r.state::text, s.slot_name::text, r.pid::text,
+                    (wal.lsn - '0/0')::text, (wal.lsn - r.replay_lsn)::text,
+                    floor(extract(epoch FROM r.reply_time))::text
+             FROM pg_catalog.pg_stat_replication r
+             LEFT JOIN pg_catalog.pg_get_replication_slots() s ON s.active_pid = r.pid
+             CROSS JOIN (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
+                                     ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) wal"
+                .to_owned()
+        },
+        fixed: true,
+        decode,
+        families: &[&CURRENT, &DIFF, &REPLY_TIME],
+        sizes: false,
+        server_label: ServerLabel::Until0_19,
+    })],
+};
+
+fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+    let v0_19 = session.options().compat == Compat::V0_19;
+    let table = snapshot.table(&["application_name", "client_addr", "state", "slot_name"]);
+    let (current, diff) = (table.column(&CURRENT), table.column(&DIFF));
+    let reply_time = v0_19.then(|| table.column(&REPLY_TIME));
+    for row in rows.iter() {
+        // 0.19 shows the WAL sender's pid as slot_name.
+        let slot = row.get(if v0_19 { 4 } else { 3 }).unwrap_or_default();
+        let labels = [0, 1, 2].map(|index| row.get(index).unwrap_or_default());
+        let mut cells = table.row(&[labels[0], labels[1], labels[2], slot]);
+        cells.set_some(current, row.float(5)).set_some(diff, row.float(6));
+        if let Some(reply_time) = reply_time {
+            cells.set_some(reply_time, row.float(7));
+        }
+    }
+}

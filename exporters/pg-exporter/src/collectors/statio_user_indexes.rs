@@ -1,0 +1,31 @@
+//! `pg_statio_user_indexes_*`: blocks read and hit of every index of the connected database.
+
+use exporter_kit::collector::Spec;
+
+use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec {
+        name: "statio_user_indexes",
+        doc: "Blocks read and hit of every index of the connected database (pg_statio_user_indexes).",
+        default_enabled: false,
+    },
+    queries: &[Query::Columns(Columns {
+        versions: Versions::ALL,
+        labels: &[("schemaname", "schemaname"), ("relname", "relname"), ("indexrelname", "indexrelname")],
+        metrics: &[
+            Metric::counter(
+                "pg_statio_user_indexes_idx_blks_read_total",
+                "idx_blks_read",
+                "Number of disk blocks read from this index.",
+            ),
+            Metric::counter(
+                "pg_statio_user_indexes_idx_blks_hit_total",
+                "idx_blks_hit",
+                "Number of buffer hits in this index.",
+            ),
+        ],
+        from: "FROM pg_catalog.pg_statio_user_indexes",
+        server_label: ServerLabel::Never,
+    })],
+};

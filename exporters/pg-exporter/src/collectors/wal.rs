@@ -1,0 +1,23 @@
+//! `pg_wal_*`: WAL segments on disk.
+
+use exporter_kit::collector::Spec;
+
+use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec {
+        name: "wal",
+        doc: "Number and size of WAL segments (pg_ls_waldir; needs pg_monitor).",
+        default_enabled: true,
+    },
+    queries: &[Query::Columns(Columns {
+        versions: Versions::since(10),
+        labels: &[],
+        metrics: &[
+            Metric::gauge("pg_wal_segments", "pg_catalog.count(*)", "Number of WAL segments."),
+            Metric::gauge("pg_wal_size_bytes", "pg_catalog.sum(size)", "Total size of the WAL segments in bytes."),
+        ],
+        from: "FROM pg_catalog.pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'",
+        server_label: ServerLabel::Never,
+    })],
+};

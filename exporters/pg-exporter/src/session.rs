@@ -1,0 +1,216 @@
+//! What collectors read from: the kept connection, for the length of one pass.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use exporter_kit::collector::{CollectError, Outcome};
+use exposition::Snapshot;
+use pg_client::{ConnectError, ConnectErrorKind, Lease, Limits, QueryError, QueryErrorKind, Rows};
+use tokio::sync::RwLock;
+use tokio::time::Instant;
+
+use crate::extension::Extension;
+use crate::options::{Compat, Options};
+use crate::sizes::Sizes;
+use crate::sql::ServerLabel;
+
+/// How long a statement of a scrape waits for a lock. Statistics functions need none; what does is a catalogue under
+/// an ACCESS EXCLUSIVE lock, and that is worth an error rather than a wait.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The session of one pass.
+pub struct PgSession {
+    /// An error after a reconnect that failed.
+    lease: RwLock<Result<Lease, CollectError>>,
+    major: u32,
+    server_label: String,
+    deadline: Instant,
+    options: Arc<Options>,
+    memory: Arc<Memory>,
+    /// Whether the server answered anything in this pass.
+    answered: AtomicBool,
+    /// Sizes of databases and relations, from their own lane.
+    pub(crate) sizes: Arc<Sizes>,
+}
+
+/// What is remembered from one scrape to the next.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Results that need not be read again, with the key that tells so.
+    results: Mutex<HashMap<&'static str, (String, Arc<Snapshot>)>>,
+    /// Where extensions are.
+    extensions: Mutex<HashMap<&'static str, Extension>>,
+}
+
+impl Memory {
+    /// What was kept under a name, with its key.
+    pub(crate) fn get(&self, name: &'static str) -> Option<(String, Arc<Snapshot>)> {
+        locked(&self.results).get(name).cloned()
+    }
+
+    /// Keeps a result.
+    pub(crate) fn put(&self, name: &'static str, key: String, snapshot: Snapshot) {
+        locked(&self.results).insert(name, (key, Arc::new(snapshot)));
+    }
+
+    /// Where an extension was found.
+    pub(crate) fn extension(&self, name: &'static str) -> Option<Extension> {
+        locked(&self.extensions).get(name).cloned()
+    }
+
+    /// Keeps where an extension was found.
+    pub(crate) fn put_extension(&self, name: &'static str, extension: Extension) {
+        locked(&self.extensions).insert(name, extension);
+    }
+
+    /// Forgets where an extension was.
+    pub(crate) fn forget_extension(&self, name: &'static str) {
+        locked(&self.extensions).remove(name);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PgSession {
+    pub(crate) fn new(
+        lease: Lease,
+        server_label: String,
+        deadline: Instant,
+        options: Arc<Options>,
+        memory: Arc<Memory>,
+        sizes: Arc<Sizes>,
+    ) -> PgSession {
+        let major = lease.version_num() / 10_000;
+        let answered = AtomicBool::new(false);
+        PgSession {
+            lease: RwLock::new(Ok(lease)),
+            major,
+            server_label,
+            deadline,
+            options,
+            memory,
+            answered,
+            sizes,
+        }
+    }
+
+    /// The server's major version.
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    /// What the user chose.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Runs a statement. Statements of all collectors are polled before any reply is awaited, so they leave in one
+    /// write. A connection that was kept and turns out dead is replaced once.
+    ///
+    /// Columns are of type text. A statement that is `fixed`, the same on every scrape, is prepared once a session.
+    pub(crate) async fn query(&self, sql: &str, fixed: bool) -> Result<Rows, CollectError> {
+        let limits = self.limits();
+        let run = async |lease: &Lease| match lease.is_own() {
+            true if fixed => lease.query_prepared(sql).await,
+            true => lease.query(sql, &Limits::default()).await,
+            false => lease.query(sql, &limits).await,
+        };
+        let (result, reused) = {
+            let lease = self.lease.read().await;
+            let lease = lease.as_ref().map_err(Clone::clone)?;
+            (run(lease).await, lease.is_reused())
+        };
+        let result = match result {
+            Err(error) if error.kind == QueryErrorKind::Connection && reused => {
+                self.renew().await;
+                let lease = self.lease.read().await;
+                run(lease.as_ref().map_err(Clone::clone)?).await
+            }
+            result => result,
+        };
+        if !result.as_ref().is_err_and(|error| error.kind == QueryErrorKind::Connection) {
+            self.answered.store(true, Ordering::Relaxed);
+        }
+        result.map_err(|error| collect_error(&error))
+    }
+
+    /// Whether the server answered anything in this pass.
+    pub(crate) fn answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Replaces a kept connection that is dead. The first of the joined statements does it, the others find it done.
+    async fn renew(&self) {
+        let mut slot = self.lease.write().await;
+        if slot.as_ref().is_ok_and(Lease::is_reused) {
+            let replacing = Err(CollectError::new(Outcome::Connection, "the connection was lost"));
+            if let Ok(lease) = std::mem::replace(&mut *slot, replacing) {
+                *slot = lease.renew(self.deadline).await.map_err(|error| connect_error(&error));
+            }
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        // The server's own limit is the guard against work that nobody waits for any more; it ends a little before
+        // the deadline, so that the server's word for it still arrives.
+        Limits {
+            statement_timeout: Some(self.deadline.saturating_duration_since(Instant::now()).mul_f32(0.9)),
+            lock_timeout: Some(LOCK_TIMEOUT),
+            ..Limits::default()
+        }
+    }
+
+    /// Puts `server` and constant labels on what has them in the chosen version of postgres_exporter.
+    pub(crate) fn add_server_label(&self, has: ServerLabel, snapshot: &mut Snapshot) {
+        let applies = match has {
+            ServerLabel::Never => false,
+            ServerLabel::Until0_19 => self.options.compat == Compat::V0_19,
+            ServerLabel::Always => true,
+        };
+        if applies {
+            let constant =
+                self.options.constant_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let labels: Vec<_> =
+                [("server", self.server_label.as_str())].into_iter().chain(constant).collect();
+            snapshot.add_labels(&labels);
+        }
+    }
+
+    /// `host:port` of the target.
+    pub(crate) fn server_label(&self) -> &str {
+        &self.server_label
+    }
+
+    /// Sees to it that there are sizes, and leaves time for the rest of the scrape.
+    pub(crate) async fn prepare_sizes(&self) {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        self.sizes.prepare(Instant::now() + remaining.mul_f32(0.8)).await;
+    }
+}
+
+/// Why there is no session, as the engine wants to hear it.
+pub(crate) fn connect_error(error: &ConnectError) -> CollectError {
+    let outcome =
+        if error.kind == ConnectErrorKind::Timeout { Outcome::Timeout } else { Outcome::Connection };
+    CollectError::new(outcome, error.message.clone())
+}
+
+pub(crate) fn collect_error(error: &QueryError) -> CollectError {
+    let outcome = match error.kind {
+        QueryErrorKind::Timeout => Outcome::Timeout,
+        QueryErrorKind::LockTimeout => Outcome::LockTimeout,
+        QueryErrorKind::Permission => Outcome::Permission,
+        QueryErrorKind::FeatureNotSupported => Outcome::UnsupportedVersion,
+        QueryErrorKind::Connection => Outcome::Connection,
+        QueryErrorKind::UndefinedObject | QueryErrorKind::Other => Outcome::Error,
+    };
+    CollectError::new(outcome, error.message.clone())
+}

@@ -1,0 +1,258 @@
+//! Collectors as data: which columns, under which names, since which version, from where.
+//!
+//! Most collectors are a [`Query::Columns`]: label columns, one value column a metric, and a FROM clause. The SELECT
+//! is put together for the server's version, and every row becomes one row of the snapshot. A [`Query::Custom`] brings
+//! its own SQL and turns the rows into samples itself, and so does a [`Query::OfExtension`], for a server that has the
+//! extension.
+
+use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
+use exposition::{Desc, Snapshot};
+use futures_util::FutureExt;
+use futures_util::future::try_join_all;
+use pg_client::Rows;
+
+use crate::extension::OfExtension;
+use crate::options::Compat;
+use crate::session::PgSession;
+
+/// A collector of the PostgreSQL exporter.
+pub struct PgCollector {
+    /// What it says of itself.
+    pub spec: Spec,
+    /// Its statements. They leave together.
+    pub queries: &'static [Query],
+}
+
+/// One statement, and what its result means.
+pub enum Query {
+    /// Every column is a label or a metric.
+    Columns(Columns),
+    /// The result needs a hand.
+    Custom(Custom),
+    /// It reads what an extension brings.
+    OfExtension(OfExtension),
+}
+
+/// A statement described by its columns.
+pub struct Columns {
+    /// First and last major version it is for.
+    pub versions: Versions,
+    /// Label columns: label name and SQL expression. NULL becomes the empty string.
+    pub labels: &'static [(&'static str, &'static str)],
+    /// Value columns. NULL means no sample.
+    pub metrics: &'static [Metric],
+    /// FROM, WHERE and what follows; may be empty.
+    pub from: &'static str,
+    /// Whether postgres_exporter puts the `server` label and constant labels on it.
+    pub server_label: ServerLabel,
+}
+
+/// A statement with its own way from rows to samples.
+pub struct Custom {
+    /// First and last major version it is for.
+    pub versions: Versions,
+    /// The statement; every column of type text.
+    pub sql: fn(&PgSession) -> String,
+    /// Whether the statement is the same on every scrape, and so worth preparing.
+    pub fixed: bool,
+    /// From rows to samples.
+    pub decode: fn(&Rows, &PgSession, &mut Snapshot),
+    /// What it may put on the page; for the documentation.
+    pub families: &'static [&'static Desc],
+    /// Whether it shows sizes from the size lane.
+    pub sizes: bool,
+    /// Whether postgres_exporter puts the `server` label and constant labels on it.
+    pub server_label: ServerLabel,
+}
+
+/// Which versions of postgres_exporter put `server` and constant labels on a family.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ServerLabel {
+    /// None of them.
+    Never,
+    /// 0.19, not 0.20.
+    Until0_19,
+    /// All of them.
+    Always,
+}
+
+/// A range of major versions, both ends included.
+#[derive(Clone, Copy)]
+pub struct Versions(u32, u32);
+
+impl Versions {
+    /// Every supported version.
+    pub const ALL: Versions = Versions(0, u32::MAX);
+
+    /// From a version on.
+    pub const fn since(major: u32) -> Versions {
+        Versions(major, u32::MAX)
+    }
+
+    fn contains(self, major: u32) -> bool {
+        (self.0..=self.1).contains(&major)
+    }
+}
+
+/// A metric and the SQL expression of its value.
+pub struct Metric {
+    desc: Desc,
+    sql: &'static str,
+    versions: Versions,
+    /// The name in 0.19, where it differs.
+    before_0_20: Option<&'static str>,
+    /// 0.19 wrote NaN where the value is unknown.
+    nan_before_0_20: bool,
+}
+
+impl Metric {
+    const fn new(desc: Desc, sql: &'static str) -> Metric {
+        Metric { desc, sql, versions: Versions::ALL, before_0_20: None, nan_before_0_20: false }
+    }
+
+    /// A counter.
+    pub const fn counter(name: &'static str, sql: &'static str, help: &'static str) -> Metric {
+        Metric::new(Desc::counter(name, help), sql)
+    }
+
+    /// A gauge.
+    pub const fn gauge(name: &'static str, sql: &'static str, help: &'static str) -> Metric {
+        Metric::new(Desc::gauge(name, help), sql)
+    }
+
+    /// A family without a type.
+    pub const fn untyped(name: &'static str, sql: &'static str, help: &'static str) -> Metric {
+        Metric::new(Desc::unknown(name, help), sql)
+    }
+
+    /// Only from a major version on.
+    #[must_use]
+    pub const fn since(mut self, major: u32) -> Metric {
+        self.versions.0 = major;
+        self
+    }
+
+    /// Only up to a major version.
+    #[must_use]
+    pub const fn until(mut self, major: u32) -> Metric {
+        self.versions.1 = major;
+        self
+    }
+
+    /// Written as NaN by 0.19 when unknown.
+    #[must_use]
+    pub const fn nan_before_0_20(mut self) -> Metric {
+        self.nan_before_0_20 = true;
+        self
+    }
+
+    /// What goes on the page under a compatibility mode.
+    fn desc(&self, compat: Compat) -> Desc {
+        match self.before_0_20 {
+            Some(name) if compat == Compat::V0_19 => Desc::new(self.desc.kind, name, self.desc.help.clone()),
+            _ => self.desc.clone(),
+        }
+    }
+}
+
+impl Columns {
+    fn metrics(&self, major: u32) -> impl Iterator<Item = &Metric> {
+        self.metrics.iter().filter(move |metric| metric.versions.contains(major))
+    }
+
+    fn sql(&self, major: u32) -> String {
+        let labels = self.labels.iter().map(|(_, sql)| *sql);
+        let columns = labels.chain(self.metrics(major).map(|metric| metric.sql));
+        let columns: Vec<String> = columns.map(|sql| format!("({sql})::text")).collect();
+        format!("SELECT {} {}", columns.join(", "), self.from)
+    }
+
+    fn decode(&self, rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+        let names: Vec<&str> = self.labels.iter().map(|(name, _)| *name).collect();
+        let table = snapshot.table(&names);
+        let compat = session.options().compat;
+        let columns: Vec<_> = self
+            .metrics(session.major())
+            .map(|metric| {
+                (table.column(&metric.desc(compat)), metric.nan_before_0_20 && compat == Compat::V0_19)
+            })
+            .collect();
+        let mut values = vec![""; names.len()];
+        for row in rows.iter() {
+            for (index, value) in values.iter_mut().enumerate() {
+                *value = row.get(index).unwrap_or_default();
+            }
+            let mut cells = table.row(&values);
+            for (index, (column, nan)) in columns.iter().enumerate() {
+                let value = row.float(names.len() + index);
+                cells.set_some(*column, value.or(nan.then_some(f64::NAN)));
+            }
+        }
+    }
+}
+
+impl Query {
+    fn versions(&self) -> Versions {
+        match self {
+            Query::Columns(columns) => columns.versions,
+            Query::Custom(custom) => custom.versions,
+            Query::OfExtension(_) => Versions::ALL,
+        }
+    }
+
+    async fn run(&self, session: &PgSession) -> Result<Snapshot, CollectError> {
+        let (sql, fixed, server_label) = match self {
+            Query::Columns(columns) => (columns.sql(session.major()), true, columns.server_label),
+            Query::Custom(custom) => ((custom.sql)(session), custom.fixed, custom.server_label),
+            Query::OfExtension(query) => return query.run(session).await,
+        };
+        let sizes = async {
+            if matches!(self, Query::Custom(Custom { sizes: true, .. })) {
+                session.prepare_sizes().await;
+            }
+        };
+        let (rows, ()) = tokio::join!(session.query(&sql, fixed), sizes);
+        let rows = rows?;
+        let mut snapshot = Snapshot::new();
+        match self {
+            Query::Columns(columns) => columns.decode(&rows, session, &mut snapshot),
+            Query::Custom(custom) => (custom.decode)(&rows, session, &mut snapshot),
+            Query::OfExtension(_) => {}
+        }
+        session.add_server_label(server_label, &mut snapshot);
+        Ok(snapshot)
+    }
+
+    /// What it may put on the page.
+    pub fn families(&self) -> Vec<Desc> {
+        match self {
+            Query::Columns(columns) => columns.metrics.iter().map(|metric| metric.desc.clone()).collect(),
+            Query::Custom(custom) => custom.families.iter().map(|desc| (*desc).clone()).collect(),
+            Query::OfExtension(query) => query.families.iter().map(|desc| (*desc).clone()).collect(),
+        }
+    }
+}
+
+impl Collector<PgSession> for &'static PgCollector {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn collect<'a>(&'a self, session: &'a PgSession) -> BoxFuture<'a, Result<Snapshot, CollectError>> {
+        async move {
+            // What the session's version is, is known only once it is open for sure.
+            let applicable: Vec<&Query> =
+                self.queries.iter().filter(|query| query.versions().contains(session.major())).collect();
+            if applicable.is_empty() {
+                let message = format!("needs another version than {}", session.major());
+                return Err(CollectError::new(Outcome::UnsupportedVersion, message));
+            }
+            let mut snapshot = Snapshot::new();
+            for part in try_join_all(applicable.into_iter().map(|query| query.run(session))).await? {
+                snapshot.append(part);
+            }
+            Ok(snapshot)
+        }
+        .boxed()
+    }
+}

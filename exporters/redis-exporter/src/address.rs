@@ -1,0 +1,301 @@
+//! Where the target is and who we are there: the URL forms, the credentials and their precedence, TLS files.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+
+/// What is wrong with an address or with the files it needs. Never shows a password.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    /// Not one of the URL forms.
+    #[error(
+        "target {0:?}: not an address of a Redis server; use host:port, redis://, rediss://, valkey://, valkeys:// or unix:///path"
+    )]
+    Form(String),
+    /// A part of the URL is invalid.
+    #[error("target {address:?}: {cause}")]
+    Part {
+        /// The address without its password.
+        address: String,
+        /// What the parser says.
+        cause: String,
+    },
+    /// A file cannot be read.
+    #[error("{what} {path:?}: {cause}")]
+    File {
+        /// What the file is for.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// Why it cannot be used.
+        cause: String,
+    },
+}
+
+/// Files for TLS to the target. They are read again for each connection, so that they can be replaced.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFiles {
+    /// Certificates to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Certificate and key to show.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Trust any certificate.
+    pub skip_verification: bool,
+    /// Name that the server's certificate must hold, instead of the host's.
+    pub server_name: Option<String>,
+}
+
+/// Resolves every name to the host that is meant: the name in the address is the one in the certificate.
+struct Fixed(String);
+
+impl redis::io::AsyncDNSResolver for Fixed {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        _: &'b str,
+        port: u16,
+    ) -> redis::RedisFuture<'a, Box<dyn Iterator<Item = std::net::SocketAddr> + Send + 'a>> {
+        Box::pin(async move {
+            let found: Vec<_> = tokio::net::lookup_host((self.0.as_str(), port)).await?.collect();
+            Ok(Box::new(found.into_iter()) as Box<dyn Iterator<Item = _> + Send>)
+        })
+    }
+}
+
+/// Credentials from flags and the environment; those in a URL win over both.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// User for AUTH.
+    pub user: Option<String>,
+    /// Password for AUTH, for every target that the password file does not name.
+    pub password: Option<String>,
+    /// Address to password, from the password file.
+    pub by_address: HashMap<String, String>,
+}
+
+impl Credentials {
+    /// Reads a password file: one JSON object, address to password.
+    pub fn read_file(&mut self, path: &Path) -> Result<(), AddressError> {
+        let fail = |cause: String| AddressError::File { what: "password file", path: path.to_owned(), cause };
+        let text = fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+        // The parser's own message may quote the file, so only the place is shown.
+        let place = |error: serde_json::Error| {
+            fail(format!("not a JSON object of texts, at line {} column {}", error.line(), error.column()))
+        };
+        self.by_address = serde_json::from_str(&text).map_err(place)?;
+        Ok(())
+    }
+}
+
+/// A target that can be connected to.
+#[derive(Clone)]
+pub struct Address {
+    info: ConnectionInfo,
+    tls: TlsFiles,
+    shown: String,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Address {
+    /// Reads an address. A URL's own user and password win over the password file, and that over the one password
+    /// for all. A user alone in a URL is a password, as redis_exporter has it, unless a password comes from elsewhere.
+    pub fn parse(text: &str, credentials: &Credentials, tls: &TlsFiles) -> Result<Self, AddressError> {
+        let mut url = if text.contains("://") { text.to_owned() } else { format!("redis://{text}") };
+        let shown = without_password(&url);
+        if tls.skip_verification
+            && (url.starts_with("rediss:") || url.starts_with("valkeys:"))
+            && !url.contains('#')
+        {
+            url.push_str("#insecure");
+        }
+        if redis::parse_redis_url(&url).is_none() {
+            return Err(AddressError::Form(shown));
+        }
+        let info = url
+            .as_str()
+            .into_connection_info()
+            .map_err(|error| AddressError::Part { address: shown.clone(), cause: error.to_string() })?;
+        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
+        let in_url = (settings.username().map(str::to_owned), settings.password().map(str::to_owned));
+        if in_url.1.is_none() {
+            let key = key(&url, credentials.user.as_deref());
+            let known = credentials.by_address.get(&key).or(credentials.password.as_ref());
+            let user = in_url.0.as_ref().or(credentials.user.as_ref());
+            match (known, user) {
+                (Some(password), user) => {
+                    if let Some(user) = user {
+                        settings = settings.set_username(user);
+                    }
+                    if !password.is_empty() {
+                        settings = settings.set_password(password);
+                    }
+                }
+                (None, Some(alone)) if in_url.0.is_some() => {
+                    let (database, protocol) = (settings.db(), settings.protocol());
+                    settings = redis::RedisConnectionInfo::default()
+                        .set_skip_set_lib_name()
+                        .set_db(database)
+                        .set_protocol(protocol)
+                        .set_password(alone);
+                }
+                _ => {}
+            }
+        }
+        let info = info
+            .set_redis_settings(settings)
+            // The default waits for a full packet: each batch would be held back.
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let address = Self { info, tls: tls.clone(), shown };
+        address.client()?;
+        Ok(address)
+    }
+
+    /// What names are to be resolved to, when it is not what the address says.
+    pub fn resolver(&self) -> Option<impl redis::io::AsyncDNSResolver + use<>> {
+        match (self.info.addr(), &self.tls.server_name) {
+            (redis::ConnectionAddr::TcpTls { host, .. }, Some(_)) => Some(Fixed(host.clone())),
+            _ => None,
+        }
+    }
+
+    /// Number of the database that connections begin in.
+    pub fn database(&self) -> i64 {
+        self.info.redis_settings().db()
+    }
+
+    /// Whether connections are encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.info.addr(), redis::ConnectionAddr::TcpTls { .. })
+    }
+
+    /// A client for a new connection.
+    pub fn client(&self) -> Result<Client, AddressError> {
+        let read = |what: &'static str, path: &PathBuf| {
+            fs::read(path).map_err(|e| AddressError::File { what, path: path.clone(), cause: e.to_string() })
+        };
+        let root_cert = self.tls.ca.as_ref().map(|path| read("TLS CA file", path)).transpose()?;
+        let client_tls = match &self.tls.client {
+            Some((certificate, key)) => Some(ClientTlsConfig {
+                client_cert: read("TLS client certificate", certificate)?,
+                client_key: read("TLS client key", key)?,
+            }),
+            None => None,
+        };
+        let part = |error: redis::RedisError| AddressError::Part {
+            address: self.shown.clone(),
+            cause: error.to_string(),
+        };
+        match self.info.addr() {
+            redis::ConnectionAddr::TcpTls { port, insecure, tls_params, .. } => {
+                let mut info = self.info.clone();
+                if let Some(name) = &self.tls.server_name {
+                    info = info.set_addr(redis::ConnectionAddr::TcpTls {
+                        host: name.clone(),
+                        port: *port,
+                        insecure: *insecure,
+                        tls_params: tls_params.clone(),
+                    });
+                }
+                Client::build_with_tls(info, TlsCertificates { client_tls, root_cert }).map_err(part)
+            }
+            _ => Client::open(self.info.clone()).map_err(part),
+        }
+    }
+}
+
+/// The key of an address in a password file: `scheme://[user@]host:port`, without a password.
+fn key(url: &str, user: Option<&str>) -> String {
+    let bare = without_password(url).replace(":***@", "@");
+    match (bare.split_once("://"), user) {
+        (Some((scheme, rest)), Some(user)) if !rest.contains('@') => format!("{scheme}://{user}@{rest}"),
+        _ => bare,
+    }
+}
+
+/// The address with `***` for its password, and without its query, where Unix sockets have theirs.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    match rest.rsplit_once('@') {
+        Some((login, host)) => match login.split_once(':') {
+            Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
+            None => format!("{scheme}://***@{host}"),
+        },
+        None => format!("{scheme}://{rest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn parse(text: &str, credentials: &Credentials) -> Address {
+        Address::parse(text, credentials, &TlsFiles::default()).unwrap()
+    }
+
+    fn login(address: &Address) -> (Option<&str>, Option<&str>, i64) {
+        let settings = address.info.redis_settings();
+        (settings.username(), settings.password(), settings.db())
+    }
+
+    #[rstest]
+    #[case("localhost:1", None, None, 0)]
+    #[case("redis://localhost:1/3", None, None, 3)]
+    #[case("valkey://u:p@localhost", Some("u"), Some("p"), 0)]
+    #[case("redis://:p@localhost", None, Some("p"), 0)]
+    #[case("redis://p@localhost/2", None, Some("p"), 2)]
+    #[case("unix:///run/redis.sock", None, None, 0)]
+    fn every_form_of_address_is_read(
+        #[case] text: &str,
+        #[case] user: Option<&str>,
+        #[case] password: Option<&str>,
+        #[case] database: i64,
+    ) {
+        assert_eq!(login(&parse(text, &Credentials::default())), (user, password, database));
+    }
+
+    #[test]
+    fn the_url_wins_over_the_file_and_the_file_over_the_one_password() {
+        let mut credentials =
+            Credentials { user: None, password: Some("all".into()), ..Credentials::default() };
+        credentials.by_address.insert("redis://host:1".into(), "file".into());
+        credentials.by_address.insert("redis://open:1".into(), String::new());
+        assert_eq!(login(&parse("redis://:url@host:1", &credentials)).1, Some("url"));
+        assert_eq!(login(&parse("host:1", &credentials)).1, Some("file"));
+        assert_eq!(login(&parse("open:1", &credentials)).1, None);
+        assert_eq!(login(&parse("other:1", &credentials)).1, Some("all"));
+        credentials.user = Some("me".into());
+        credentials.by_address.insert("redis://me@host:1".into(), "mine".into());
+        assert_eq!(login(&parse("host:1", &credentials)), (Some("me"), Some("mine"), 0));
+    }
+
+    #[rstest]
+    #[case("http://host:1", "not an address of a Redis server")]
+    #[case("redis://u:s3cret@host:1/x", "Invalid database number")]
+    fn a_wrong_address_is_named_without_its_password(#[case] text: &str, #[case] expected: &str) {
+        let error =
+            Address::parse(text, &Credentials::default(), &TlsFiles::default()).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn an_address_never_shows_its_password() {
+        let shown = format!("{0} {0:?}", parse("redis://u:s3cret@host:1/2", &Credentials::default()));
+        assert_eq!(shown, "redis://u:***@host:1/2 redis://u:***@host:1/2");
+    }
+}

@@ -1,0 +1,323 @@
+//! Flags and environment: ours, and those of redis_exporter for the target, in Go's syntax as well.
+
+mod features;
+mod flags;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{ArgAction, Parser};
+use exporter_kit::app::{Web, WebArgs};
+
+use self::features::FeatureArgs;
+pub(crate) use self::features::split;
+use self::flags::normalise;
+use crate::address::{Address, Credentials, TlsFiles};
+use crate::connection::Target;
+use crate::options::{Compat, Options};
+
+/// Prometheus exporter for Redis and Valkey.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "redis-exporter", version, args_override_self = true)]
+pub struct Cli {
+    /// The server: host:port, redis://, rediss://, valkey://, valkeys:// or unix:///path; empty for none
+    #[arg(long = "url", alias = "redis.addr", value_name = "URL", default_value = "redis://localhost:6379")]
+    url: String,
+    /// User for AUTH
+    #[arg(long = "redis.user", value_name = "NAME", default_value = "", hide_default_value = true)]
+    user: String,
+    /// Password for AUTH; better from REDIS_PASSWORD, which no process list shows
+    #[arg(long = "redis.password", value_name = "PASSWORD", default_value = "", hide_default_value = true)]
+    password: Secret,
+    /// JSON file of address to password, read when there is no password
+    #[arg(long = "redis.password-file", value_name = "FILE", default_value = "", hide_default_value = true)]
+    password_file: String,
+    /// Shape of families that redis_exporter has wrong: empty for corrected, 1.86 for its own
+    #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true, value_parser = ["", "1.86"])]
+    compat: String,
+    /// First part of every family's name
+    #[arg(long, value_name = "NAME", default_value = "redis")]
+    namespace: String,
+    /// Name of CONFIG on the server; - to do without
+    #[arg(long, value_name = "NAME", default_value = "CONFIG", allow_hyphen_values = true)]
+    config_command: String,
+    /// Name the connection redis_exporter
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]
+    set_client_name: bool,
+    /// Leave the LATENCY commands and their families out
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    exclude_latency_histogram_metrics: bool,
+    /// Every configuration parameter as a family
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    include_config_metrics: bool,
+    /// Leave secrets out of the configuration families
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]
+    redact_config_metrics: bool,
+    /// Leave the families of the exporter's own process and build out
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    redis_only_metrics: bool,
+    /// A zero for each database without keys
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]
+    include_metrics_for_empty_databases: bool,
+    /// Families about the machine below the server
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    include_system_metrics: bool,
+    /// The label instance_role on each family of the server
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    append_instance_role_label: bool,
+    /// Trust any certificate of the server
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    skip_tls_verification: bool,
+    /// Certificates to trust instead of the system's
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    tls_ca_cert_file: String,
+    /// Certificate to show to the server
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    tls_client_cert_file: String,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    tls_client_key_file: String,
+    #[command(flatten)]
+    features: FeatureArgs,
+    /// Web and scrape options.
+    #[command(flatten)]
+    pub web: WebArgs,
+}
+
+/// A password that is never printed.
+#[derive(Clone, Default)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Secret(text)
+    }
+}
+
+impl Cli {
+    /// Parses the process's arguments and environment; ends the process on `--help` and on usage errors (exit code 2).
+    pub fn parse_args() -> Self {
+        Self::parse_from(normalise(std::env::args(), &|name| std::env::var(name).ok()))
+    }
+
+    /// What collectors look at.
+    ///
+    /// # Errors
+    /// A list or a file that cannot be used.
+    pub fn options(&self) -> anyhow::Result<Options> {
+        if !exposition::is_metric_name(&self.namespace) {
+            bail!(
+                "-namespace {:?}: not the beginning of a metric name; use letters, digits and _",
+                self.namespace
+            );
+        }
+        Ok(Options {
+            namespace: self.namespace.clone(),
+            compat: if self.compat == "1.86" { Compat::V1_86 } else { Compat::Corrected },
+            config_command: Some(self.config_command.clone()).filter(|name| name != "-"),
+            exclude_latency: self.exclude_latency_histogram_metrics,
+            include_config: self.include_config_metrics,
+            redact_config: self.redact_config_metrics,
+            include_system: self.include_system_metrics,
+            include_empty_databases: self.include_metrics_for_empty_databases,
+            append_role: self.append_instance_role_label,
+            features: self.features.features()?,
+        })
+    }
+
+    /// Where and how pages are served.
+    ///
+    /// # Errors
+    /// Flags of the listener that contradict each other.
+    pub fn web(&self) -> anyhow::Result<Web> {
+        let mut web = self.web.web(9121);
+        web.server.web_settings = self.features.web_settings()?;
+        if web.server.web_settings.is_some() && web.server.web_config_file.is_some() {
+            bail!("--web.config.file excludes -tls-server-* and -basic-auth-*: give one or the other");
+        }
+        Ok(web)
+    }
+
+    /// Whether `/discover-cluster-nodes` answers, and whether it gives hostnames.
+    pub fn discovery(&self) -> Option<bool> {
+        self.features.is_cluster().then(|| self.features.discover_hostnames())
+    }
+
+    /// Whether `/scrape` answers.
+    pub fn scrape_endpoint(&self) -> bool {
+        self.features.scrape_endpoint()
+    }
+
+    /// The file of targets that `/scrape` may reach.
+    pub fn targets_file(&self) -> Option<&Path> {
+        self.features.targets_file().map(PathBuf::as_path)
+    }
+
+    /// The password file.
+    pub fn password_file(&self) -> Option<PathBuf> {
+        path(&self.password_file)
+    }
+
+    /// The address of the target, as it was given.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether connections are named.
+    pub fn client_name(&self) -> bool {
+        self.set_client_name
+    }
+
+    /// Whether families of the process and the build are wanted.
+    pub fn own_metrics(&self) -> bool {
+        !self.redis_only_metrics
+    }
+
+    /// Who we are on the target. The password file counts only when there is no password.
+    ///
+    /// # Errors
+    /// A password file that cannot be used.
+    pub fn credentials(&self) -> anyhow::Result<Credentials> {
+        let mut credentials = Credentials {
+            user: given(&self.user),
+            password: given(&self.password.0),
+            ..Credentials::default()
+        };
+        if let (Some(file), None) = (self.password_file(), &credentials.password) {
+            credentials.read_file(&file)?;
+        }
+        Ok(credentials)
+    }
+
+    /// TLS to the target.
+    ///
+    /// # Errors
+    /// A certificate without its key.
+    pub fn tls(&self) -> anyhow::Result<TlsFiles> {
+        let client = match (path(&self.tls_client_cert_file), path(&self.tls_client_key_file)) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => bail!("-tls-client-cert-file and -tls-client-key-file go together: give both or none"),
+        };
+        Ok(TlsFiles {
+            ca: path(&self.tls_ca_cert_file),
+            client,
+            skip_verification: self.skip_tls_verification,
+            server_name: self.features.tls_server_name(),
+        })
+    }
+
+    /// The target; `None` when its address is empty.
+    ///
+    /// # Errors
+    /// An address or a file that cannot be used.
+    pub fn target(&self, options: &Arc<Options>) -> anyhow::Result<Option<Target>> {
+        if self.url.is_empty() {
+            return Ok(None);
+        }
+        let address =
+            Address::parse(&self.url, &self.credentials()?, &self.tls()?).context("cannot use the target")?;
+        Ok(Some(Target::new(address, Arc::clone(options), self.set_client_name)))
+    }
+}
+
+/// A flag's text, unless it is empty.
+fn given(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    given(text).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(arguments: &[&str], env: &[(&str, &str)]) -> Cli {
+        let lookup =
+            |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let arguments = ["redis-exporter"].iter().chain(arguments).map(|word| (*word).to_owned());
+        Cli::try_parse_from(normalise(arguments, &lookup)).unwrap()
+    }
+
+    #[test]
+    fn the_command_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_in_gos_syntax_are_read() {
+        let cli = parse(
+            &[
+                "-redis.addr=valkey://h:1",
+                "-namespace",
+                "db",
+                "-set-client-name=f",
+                "-include-system-metrics",
+                "-debug",
+                "-config-command",
+                "-",
+                "-log-format",
+                "txt",
+            ],
+            &[],
+        );
+        assert_eq!(
+            (cli.url.as_str(), cli.namespace.as_str(), cli.set_client_name),
+            ("valkey://h:1", "db", false)
+        );
+        assert!(cli.include_system_metrics && cli.options().unwrap().config_command.is_none());
+        assert_eq!(cli.web.log_level, tracing::Level::DEBUG);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_an_invalid_boolean_is_ignored() {
+        let env = [
+            ("REDIS_ADDR", "redis://env:1"),
+            ("REDIS_EXPORTER_NAMESPACE", "env"),
+            ("REDIS_EXPORTER_INCL_CONFIG_METRICS", "yes"),
+            ("REDIS_EXPORTER_INCL_SYSTEM_METRICS", "T"),
+            ("REDIS_EXPORTER_DEBUG", "true"),
+            ("REDIS_EXPORTER_LOG_LEVEL", "nonsense"),
+        ];
+        let cli = parse(&["--url", "redis://flag:1"], &env);
+        assert_eq!((cli.url.as_str(), cli.namespace.as_str()), ("redis://flag:1", "env"));
+        assert!(!cli.include_config_metrics && cli.include_system_metrics);
+        assert_eq!(cli.web.log_level, tracing::Level::DEBUG);
+        assert!(parse(&[], &[("REDIS_ADDR", "")]).target(&Arc::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        for (arguments, expected) in [
+            (&["-namespace=my-ns"][..], "-namespace"),
+            (&["-tls-client-cert-file=/c"], "-tls-client-key-file"),
+            (&["-redis.addr=redis://:s3cret@h/x"], "database number"),
+            (&["-redis.password-file=/nowhere"], "/nowhere"),
+            (&["-check-keys=a=b=c"], "-check-keys"),
+            (&["-script=/nowhere.lua"], "/nowhere.lua"),
+            (&["-tls-server-cert-file=/c"], "-tls-server-key-file"),
+            (&["-basic-auth-password=s3cret", "-basic-auth-hash-password=$2y$"], "exclude each other"),
+            (&["-tls-server-cert-file=/c", "-tls-server-key-file=/k", "-tls-server-min-version=x"], "TLS"),
+        ] {
+            let cli = parse(arguments, &[]);
+            let error = cli.options().err().or_else(|| cli.target(&Arc::default()).err());
+            let error = error.or_else(|| cli.web().err()).map(|error| format!("{error:#}")).unwrap();
+            assert!(error.contains(expected) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        assert!(!format!("{:?}", parse(&["-redis.password=s3cret"], &[])).contains("s3cret"));
+    }
+}

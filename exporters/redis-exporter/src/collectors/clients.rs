@@ -1,0 +1,156 @@
+//! `redis_connected_client_*`: each client of the server, from CLIENT LIST.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use exposition::{Desc, Snapshot};
+
+use super::{Replies, Section, Spec};
+use crate::error::ReplyError;
+use crate::info::number;
+use crate::options::Options;
+use crate::request::{Request, Server, text};
+
+static SPEC: Spec = Spec { name: "clients", doc: "Each client of the server", default_enabled: false };
+
+/// Clients that are shown at most.
+const MOST_CLIENTS: usize = 10_000;
+
+/// Fields that are one family each.
+const FIELDS: &[(&str, &str)] = &[
+    ("sub", "channel_subscriptions_count"),
+    ("psub", "pattern_matching_subscriptions_count"),
+    ("ssub", "shard_channel_subscriptions_count"),
+    ("watch", "shard_channel_watched_keys"),
+    ("qbuf", "query_buffer_length_bytes"),
+    ("qbuf-free", "query_buffer_free_space_bytes"),
+    ("obl", "output_buffer_length_bytes"),
+    ("oll", "output_list_length"),
+    ("omem", "output_buffer_memory_usage_bytes"),
+    ("tot-mem", "total_memory_consumed_bytes"),
+];
+
+/// Fields that are seconds ago.
+const AGES: &[(&str, &str)] = &[("age", "created_at_timestamp"), ("idle", "idle_since_timestamp")];
+
+pub(super) struct Clients {
+    port: bool,
+    info: Desc,
+    fields: Vec<(&'static str, Desc)>,
+    ages: Vec<(&'static str, Desc)>,
+}
+
+impl Clients {
+    pub(super) fn new(options: &Options) -> Self {
+        let descs = |fields: &[(&'static str, &str)]| {
+            let desc = |(field, family): &(&'static str, &str)| {
+                let help = format!("Field {field} of CLIENT LIST.");
+                (*field, options.gauge(&format!("connected_client_{family}"), &help))
+            };
+            fields.iter().map(desc).collect()
+        };
+        Self {
+            port: options.features.client_port,
+            info: options.gauge("connected_client_info", "A client; the value is 1."),
+            fields: descs(FIELDS),
+            ages: descs(AGES),
+        }
+    }
+
+    fn client(&self, line: &str, now: f64, page: &mut Snapshot) {
+        let fields = fields(line);
+        let get = |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let Some(id) = get("id") else { return };
+        let name = get("name").unwrap_or_default();
+        let (host, port) = get("addr").and_then(|addr| addr.rsplit_once(':')).unwrap_or_default();
+        let mut labels = vec![
+            ("id", id),
+            ("name", name),
+            ("flags", get("flags").unwrap_or_default()),
+            ("db", get("db").unwrap_or_default()),
+            ("host", host),
+        ];
+        if self.port {
+            labels.push(("port", port));
+        }
+        labels.extend(["user", "resp"].into_iter().filter_map(|label| Some((label, get(label)?))));
+        let (names, values): (Vec<&str>, Vec<&str>) = labels.into_iter().unzip();
+        let table = page.table(&names);
+        let column = table.column(&self.info);
+        table.row(&values).set(column, 1.0);
+        let table = page.table(&["id", "name"]);
+        let fields: Vec<_> = self.fields.iter().map(|(key, desc)| (*key, table.column(desc))).collect();
+        let ages: Vec<_> = self.ages.iter().map(|(key, desc)| (*key, table.column(desc))).collect();
+        let mut row = table.row(&[id, name]);
+        for (key, column) in fields {
+            row.set_some(column, get(key).and_then(number));
+        }
+        for (key, column) in ages {
+            row.set_some(column, get(key).and_then(number).map(|ago| now - ago));
+        }
+    }
+}
+
+/// The fields of one line. A value may hold `=`, but no space: the server does not let a name have one.
+pub(crate) fn fields(line: &str) -> Vec<(&str, &str)> {
+    line.split(' ').filter_map(|part| part.split_once('=')).collect()
+}
+
+impl Section for Clients {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn requests(&self, _: &Server) -> Vec<Request> {
+        vec![Request::ClientList]
+    }
+
+    fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
+        let Some(reply) = replies.get(&Request::ClientList) else { return Ok(()) };
+        let list = text(reply?).ok_or_else(|| ReplyError::unexpected(Request::ClientList.name()))?;
+        // The server's clock, where it tells it: ages are by it.
+        let now = replies.info.number("server_time_usec").map(|usec| (usec / 1e6).floor());
+        let here = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs() as f64);
+        let now = now.unwrap_or_else(here);
+        for line in list.lines().take(MOST_CLIENTS) {
+            self.client(line, now, page);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{page, replies};
+    use super::*;
+    use proptest::prelude::*;
+    use redis::Value;
+
+    #[test]
+    fn a_name_with_an_equals_sign_is_kept() {
+        let line =
+            "id=7 addr=[::1]:5 fd=8 name=svc=a age=10 idle=2 flags=N db=0 sub=1 psub=0 omem=5 user=u resp=2";
+        let info = "# Server\r\nserver_time_usec:100000000\r\n";
+        let reply = (Request::ClientList, Value::BulkString(format!("{line}\n").into_bytes()));
+        let options = Options::default();
+        let page = page(&Clients::new(&options), &replies(info, [reply]));
+        let labels = [("id", "7"), ("name", "svc=a")];
+        let value = |family: &str| page.value(&format!("redis_connected_client_{family}"), &labels);
+        assert_eq!(value("created_at_timestamp"), Some(90.0));
+        assert_eq!(value("output_buffer_memory_usage_bytes"), Some(5.0));
+        assert_eq!(value("total_memory_consumed_bytes"), None);
+        let info = page.samples("redis_connected_client_info").next().unwrap();
+        assert_eq!(
+            (info.label("host"), info.label("port"), info.label("user")),
+            (Some("[::1]"), None, Some("u"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_lists_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let list = (Request::ClientList, Value::BulkString(bytes));
+            let mut page = Snapshot::new();
+            let _ = Clients::new(&Options::default()).write(&replies("", [list]), &mut page);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `redis_cluster_*`: the cluster as this node sees it, from CLUSTER INFO and the `cluster_*` fields of INFO.
+//! Every numeric field is a family, so that fields of newer servers appear by themselves.
+
+use std::collections::HashSet;
+
+use exposition::{Desc, Kind, Snapshot};
+
+use super::{Replies, Section, Spec};
+use crate::error::ReplyError;
+use crate::info::{Field, Info, value};
+use crate::options::Options;
+use crate::request::{Request, Server, text};
+
+static SPEC: Spec =
+    Spec { name: "cluster", doc: "State of the cluster as this node sees it", default_enabled: true };
+
+/// Fields whose family has another name.
+const RENAMED: &[(&str, &str)] = &[
+    ("cluster_stats_messages_received", "cluster_messages_received_total"),
+    ("cluster_stats_messages_sent", "cluster_messages_sent_total"),
+];
+
+pub(super) struct Cluster {
+    namespace: String,
+    compat: bool,
+}
+
+impl Cluster {
+    pub(super) fn new(options: &Options) -> Self {
+        Self { namespace: options.namespace.clone(), compat: options.compat_1_86() }
+    }
+
+    /// The family of a field. What CLUSTER INFO counts under `cluster_stats_` is cumulative.
+    fn desc(&self, key: &str) -> Desc {
+        let family = RENAMED.iter().find(|(field, _)| *field == key).map_or(key, |(_, family)| family);
+        let clean: String = family.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let kind =
+            if key.starts_with("cluster_stats_") && !self.compat { Kind::Counter } else { Kind::Gauge };
+        Desc::new(
+            kind,
+            format!("{}_{clean}", self.namespace),
+            format!("Field {key} of CLUSTER INFO or INFO."),
+        )
+    }
+
+    fn fields<'a>(
+        &self,
+        fields: impl Iterator<Item = Field<'a>>,
+        seen: &mut HashSet<String>,
+        page: &mut Snapshot,
+    ) {
+        for field in fields.filter(|field| field.key.starts_with("cluster_")) {
+            if let Some(value) = value(field.value)
+                && seen.insert(field.key.to_owned())
+            {
+                page.sample(&self.desc(field.key), value);
+            }
+        }
+    }
+}
+
+impl Section for Cluster {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn requests(&self, server: &Server) -> Vec<Request> {
+        server.cluster.then_some(Request::ClusterInfo).into_iter().collect()
+    }
+
+    fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
+        // Valkey repeats the fields of CLUSTER INFO in INFO: each is written once.
+        let mut seen = HashSet::new();
+        self.fields(replies.info.fields(), &mut seen, page);
+        let Some(reply) = replies.get(&Request::ClusterInfo) else { return Ok(()) };
+        let reply = text(reply?).ok_or_else(|| ReplyError::unexpected(Request::ClusterInfo.name()))?;
+        self.fields(Info::parse(reply).fields(), &mut seen, page);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{lines, page, replies};
+    use super::*;
+    use redis::Value;
+
+    #[test]
+    fn a_field_in_both_replies_is_written_once() {
+        let info = "# Cluster\r\ncluster_enabled:1\r\n# Cluster Info\r\ncluster_state:ok\r\n";
+        let reply = Value::BulkString(b"cluster_state:ok\r\ncluster_stats_messages_sent:7\r\n".to_vec());
+        let page = page(&Cluster::new(&Options::default()), &replies(info, [(Request::ClusterInfo, reply)]));
+        let expected =
+            ["redis_cluster_enabled{} 1", "redis_cluster_messages_sent_total{} 7", "redis_cluster_state{} 1"];
+        assert_eq!(lines(&page), expected);
+    }
+}

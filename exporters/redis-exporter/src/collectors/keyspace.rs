@@ -1,0 +1,157 @@
+//! `redis_db_*`: keys of each database, from INFO's Keyspace section; a database without keys is not listed
+//! there, so their number comes from the parameter `databases`.
+
+use std::collections::HashSet;
+
+use exposition::{Desc, Snapshot};
+
+use super::{Replies, Section, Spec, config};
+use crate::error::ReplyError;
+use crate::info::{number, part};
+use crate::options::Options;
+use crate::request::{Request, Server};
+
+static SPEC: Spec = Spec {
+    name: "keyspace",
+    doc: "Keys, expiring keys and mean TTL of each database",
+    default_enabled: true,
+};
+
+/// The server's default, for when its configuration cannot be read.
+const DATABASES: u32 = 16;
+/// No server has more; a wrong reply must not become millions of series.
+const MOST_DATABASES: u32 = 10_000;
+
+pub(super) struct Keyspace {
+    options: Options,
+    keys: Desc,
+    expiring: Desc,
+    avg_ttl: Desc,
+    cached: Desc,
+    with_expiring_items: Desc,
+}
+
+impl Keyspace {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            options: options.clone(),
+            keys: options.gauge("db_keys", "Keys in a database."),
+            expiring: options.gauge("db_keys_expiring", "Keys in a database that expire."),
+            avg_ttl: options.gauge("db_avg_ttl_seconds", "Mean time to live of a database's expiring keys."),
+            cached: options.gauge("db_keys_cached", "Keys in a database that KeyDB holds in memory."),
+            with_expiring_items: options.gauge(
+                "db_keys_with_expiring_items",
+                "Keys in a database with items that expire on their own.",
+            ),
+        }
+    }
+
+    /// How many databases the server has. A server that never lets us read its configuration has the default
+    /// number; one that failed to answer this time has an unknown number.
+    fn databases(&self, replies: &Replies) -> Result<u32, ReplyError> {
+        if replies.server.sentinel && !self.options.compat_1_86() {
+            return Ok(0);
+        }
+        if replies.server.cluster {
+            return Ok(1);
+        }
+        let Some(request) = Request::config(&replies.server, &self.options) else { return Ok(DATABASES) };
+        let value = match replies.get(&request) {
+            None => return Ok(DATABASES),
+            Some(Err(error)) if error.reason.is_lasting() => return Ok(DATABASES),
+            Some(reply) => reply?,
+        };
+        let configured = config::parameter(&request, value, "databases")?;
+        Ok(configured.and_then(|text| text.parse().ok()).unwrap_or(DATABASES).min(MOST_DATABASES))
+    }
+}
+
+impl Section for Keyspace {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn requests(&self, server: &Server) -> Vec<Request> {
+        let wanted = self.options.include_empty_databases && !server.cluster;
+        Request::config(server, &self.options).filter(|_| wanted).into_iter().collect()
+    }
+
+    fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
+        let table = page.table(&["db"]);
+        let keys = table.column(&self.keys);
+        let expiring = table.column(&self.expiring);
+        let avg_ttl = table.column(&self.avg_ttl);
+        let cached = table.column(&self.cached);
+        let items = (!self.options.compat_1_86()).then(|| table.column(&self.with_expiring_items));
+        let mut seen = HashSet::new();
+        for field in replies.info.section("Keyspace").filter(|field| field.key.starts_with("db")) {
+            let read = |name| part(field.value, name).and_then(number);
+            let with_items = || read("subexpiry").or_else(|| read("keys_with_volatile_items"));
+            // 1.86 takes whatever stands fourth for KeyDB's cached_keys.
+            let cached_keys = read("cached_keys").or_else(|| items.is_none().then(with_items).flatten());
+            let mut row = table.row(&[field.key]);
+            row.set_some(keys, read("keys"))
+                .set_some(expiring, read("expires"))
+                .set_some(cached, cached_keys);
+            // Dragonfly says -1 for unknown.
+            row.set_some(avg_ttl, read("avg_ttl").filter(|ttl| *ttl >= 0.0).map(|ttl| ttl / 1e3));
+            if let Some(items) = items {
+                row.set_some(items, with_items());
+            }
+            seen.insert(field.key.to_owned());
+        }
+        if self.options.include_empty_databases {
+            for database in (0..self.databases(replies)?).map(|number| format!("db{number}")) {
+                if !seen.contains(&database) {
+                    table.row(&[&database]).set(keys, 0.0).set(expiring, 0.0);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{lines, page, replies};
+    use super::*;
+    use crate::options::Compat;
+    use redis::Value;
+
+    const INFO: &str =
+        "# Server\r\nredis_version:7.0.0\r\n# Keyspace\r\ndb1:keys=5,expires=2,avg_ttl=1500,subexpiry=1\r\n";
+
+    fn databases(count: &str) -> (Request, Value) {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        (Request::Config, Value::Array(vec![bulk("databases"), bulk(count)]))
+    }
+
+    #[test]
+    fn empty_databases_are_zero_and_parts_go_by_name() {
+        assert_eq!(
+            lines(&page(&Keyspace::new(&Options::default()), &replies(INFO, [databases("2")]))),
+            [
+                "redis_db_avg_ttl_seconds{db=db1} 1.5",
+                "redis_db_keys_expiring{db=db0} 0",
+                "redis_db_keys_expiring{db=db1} 2",
+                "redis_db_keys_with_expiring_items{db=db1} 1",
+                "redis_db_keys{db=db0} 0",
+                "redis_db_keys{db=db1} 5",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_fourth_part_is_cached_keys_in_compatible_shape() {
+        let options = Options { compat: Compat::V1_86, include_empty_databases: false, ..Options::default() };
+        let page = page(&Keyspace::new(&options), &replies(INFO, []));
+        assert_eq!(page.value("redis_db_keys_cached", &[("db", "db1")]), Some(1.0));
+        assert_eq!(page.samples("redis_db_keys").count(), 1);
+    }
+
+    #[test]
+    fn a_sentinel_has_no_databases() {
+        let sentinel = "# Sentinel\r\nsentinel_masters:0\r\n";
+        assert!(page(&Keyspace::new(&Options::default()), &replies(sentinel, [])).families.is_empty());
+    }
+}

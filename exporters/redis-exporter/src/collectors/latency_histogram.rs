@@ -1,0 +1,189 @@
+//! `redis_commands_latencies_usec`: a histogram of each command's time, from LATENCY HISTOGRAM (7.0 and later),
+//! with the sum from INFO's Commandstats.
+
+use std::collections::HashMap;
+
+use exposition::{Desc, Kind, Snapshot};
+use redis::Value;
+
+use super::{Replies, Section, Spec, commandstats};
+use crate::error::ReplyError;
+use crate::info::Info;
+use crate::options::Options;
+use crate::request::{Request, Server, items, number, pairs, text};
+
+static SPEC: Spec =
+    Spec { name: "latency_histogram", doc: "Histogram of each command's time", default_enabled: true };
+
+/// The bounds that servers use, in microseconds. A server lists only those below which something new fell.
+const BOUNDS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 33.0, 66.0, 132.0, 264.0, 528.0, 1056.0, 2113.0, 4227.0, 8454.0, 16908.0,
+    33816.0, 67633.0, 135_266.0, 270_532.0, 541_065.0,
+];
+
+/// The server counts everything slower under this last bound too: it says no more than +Inf does.
+const CLAMPED: f64 = 1_073_741.0;
+
+pub(super) struct LatencyHistogram {
+    excluded: bool,
+    sparse: bool,
+    desc: Desc,
+}
+
+impl LatencyHistogram {
+    pub(super) fn new(options: &Options) -> Self {
+        let help = "Histogram of a command's time in microseconds, since start or CONFIG RESETSTAT.";
+        let desc = options.desc(Kind::Histogram, "commands_latencies_usec", help);
+        Self { excluded: options.exclude_latency, sparse: options.compat_1_86(), desc }
+    }
+
+    /// The cumulative count at each of `bounds`. A bound that the server left out has the count of the one before.
+    fn buckets(&self, command: &Command, bounds: &[f64]) -> Vec<Option<f64>> {
+        let mut listed = command.buckets.iter().peekable();
+        let mut cumulative = 0.0;
+        let fill = |bound: &f64| {
+            let mut found = false;
+            while let Some((_, count)) = listed.next_if(|(listed, _)| listed <= bound) {
+                (cumulative, found) = (*count, true);
+            }
+            (found || !self.sparse).then_some(cumulative)
+        };
+        bounds.iter().map(fill).collect()
+    }
+
+    /// The bounds of this reply: the fixed ones and any other the server lists, ascending.
+    fn bounds(&self, commands: &[Command]) -> Vec<f64> {
+        let mut bounds = BOUNDS.to_vec();
+        if self.sparse {
+            bounds.push(CLAMPED);
+        }
+        for (bound, _) in commands.iter().flat_map(|command| &command.buckets) {
+            if *bound != CLAMPED && !bounds.contains(bound) {
+                bounds.push(*bound);
+            }
+        }
+        bounds.sort_by(f64::total_cmp);
+        bounds
+    }
+}
+
+/// One command's histogram.
+struct Command {
+    name: String,
+    calls: f64,
+    buckets: Vec<(f64, f64)>,
+}
+
+impl Command {
+    /// `name`, then a map with `calls` and `histogram_usec`, itself a map of bounds to cumulative counts.
+    fn read(name: &Value, value: &Value) -> Option<Self> {
+        let (mut calls, mut buckets) = (None, Vec::new());
+        for (key, value) in pairs(value)? {
+            match text(key)?.as_str() {
+                "calls" => calls = number(value),
+                "histogram_usec" => {
+                    for (bound, count) in pairs(value)? {
+                        buckets.push((number(bound)?, number(count)?));
+                    }
+                }
+                _ => {}
+            }
+        }
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Some(Self { name: text(name)?, calls: calls?, buckets })
+    }
+}
+
+/// Microseconds of each command; a container command has the time of its subcommands too.
+fn sums(info: &Info) -> HashMap<&str, f64> {
+    let mut sums = HashMap::new();
+    for (command, (_, usec)) in commandstats::totals(info) {
+        let usec = usec.unwrap_or_default();
+        *sums.entry(command).or_default() += usec;
+        if let Some((container, _)) = command.split_once('|') {
+            *sums.entry(container).or_default() += usec;
+        }
+    }
+    sums
+}
+
+impl Section for LatencyHistogram {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn requests(&self, server: &Server) -> Vec<Request> {
+        let wanted = !self.excluded && !server.sentinel && server.version >= (7, 0);
+        wanted.then_some(Request::LatencyHistogram).into_iter().collect()
+    }
+
+    fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
+        let Some(reply) = replies.get(&Request::LatencyHistogram) else { return Ok(()) };
+        let unexpected = || ReplyError::unexpected(Request::LatencyHistogram.name());
+        let reply = reply?;
+        // A server without any statistics sends an empty array.
+        let listed = if items(reply).is_some_and(<[Value]>::is_empty) {
+            Vec::new()
+        } else {
+            pairs(reply).ok_or_else(unexpected)?
+        };
+        let commands: Option<Vec<Command>> =
+            listed.into_iter().map(|(name, value)| Command::read(name, value)).collect();
+        let commands = commands.ok_or_else(unexpected)?;
+        let bounds = self.bounds(&commands);
+        let sums = sums(&replies.info);
+        let table = page.table(&["cmd"]);
+        let columns = table.histogram(&self.desc, &bounds);
+        for command in &commands {
+            // INFO was read first: a command whose first call came since then has no sum yet, which 1.86 prints as 0.
+            let sum = sums.get(command.name.as_str()).copied().or(self.sparse.then_some(0.0));
+            let buckets = self.buckets(command, &bounds);
+            table.row(&[&command.name]).histogram(&columns, &buckets, command.calls, sum);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{lines, page, replies};
+    use super::*;
+    use crate::options::Compat;
+
+    fn reply() -> (Request, Value) {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let map = |numbers: &[i64]| Value::Array(numbers.iter().copied().map(Value::Int).collect());
+        let histogram = map(&[4, 1, 1_073_741, 3]);
+        let command = Value::Array(vec![bulk("calls"), Value::Int(3), bulk("histogram_usec"), histogram]);
+        (Request::LatencyHistogram, Value::Array(vec![bulk("sort_ro"), command]))
+    }
+
+    const INFO: &str = "# Commandstats\r\ncmdstat_sort_ro:calls=3,usec=900\r\n";
+
+    #[test]
+    fn bounds_are_fixed_and_the_clamped_one_is_infinity() {
+        let page = page(&LatencyHistogram::new(&Options::default()), &replies(INFO, [reply()]));
+        let family = "redis_commands_latencies_usec_bucket";
+        assert_eq!(page.samples(family).count(), BOUNDS.len() + 1);
+        let counts = ["2.0", "4.0", "541065.0", "+Inf"].map(|le| page.value(family, &[("le", le)]));
+        let counts_short = ["2", "4", "541065", "+Inf"].map(|le| page.value(family, &[("le", le)]));
+        let expected = [Some(0.0), Some(1.0), Some(1.0), Some(3.0)];
+        assert!(counts == expected || counts_short == expected, "{:?}", lines(&page));
+        assert_eq!(page.value("redis_commands_latencies_usec_sum", &[]), Some(900.0));
+    }
+
+    #[test]
+    fn the_compatible_shape_has_the_listed_bounds_only() {
+        let options = Options { compat: Compat::V1_86, ..Options::default() };
+        let page = page(&LatencyHistogram::new(&options), &replies(INFO, [reply()]));
+        assert_eq!(page.samples("redis_commands_latencies_usec_bucket").count(), 3);
+    }
+
+    #[test]
+    fn a_container_has_the_time_of_its_subcommands() {
+        let info = Info::parse(
+            "# Commandstats\r\ncmdstat_config|get:calls=1,usec=2\r\ncmdstat_config|set:calls=1,usec=3\r\n",
+        );
+        assert_eq!(sums(&info).get("config"), Some(&5.0));
+    }
+}

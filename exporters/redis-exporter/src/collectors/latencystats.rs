@@ -1,0 +1,99 @@
+//! `redis_latency_percentiles_usec`: a summary of each command's time, from INFO's Latencystats section
+//! (7.0 and later), with count and sum from Commandstats of the same reply.
+
+use exposition::{Desc, Kind, Snapshot};
+
+use super::{Replies, Section, Spec, commandstats};
+use crate::error::ReplyError;
+use crate::info::{number, parts};
+use crate::options::Options;
+
+static SPEC: Spec =
+    Spec { name: "latencystats", doc: "Percentiles of each command's time", default_enabled: true };
+
+pub(super) struct Latencystats {
+    desc: Desc,
+    percent: bool,
+}
+
+impl Latencystats {
+    pub(super) fn new(options: &Options) -> Self {
+        let help = "Percentiles of a command's time in microseconds, since start or CONFIG RESETSTAT.";
+        let desc = options.desc(Kind::Summary, "latency_percentiles_usec", help);
+        Self { desc, percent: options.compat_1_86() }
+    }
+
+    /// The label of `p99.9`: 0.999, or 99.9 as redis_exporter has it.
+    fn quantile(&self, name: &str) -> Option<f64> {
+        let percentile = name.strip_prefix('p')?;
+        // The decimal exponent gives the float nearest to 0.999, which a division would miss.
+        let text = if self.percent { percentile.to_owned() } else { format!("{percentile}e-2") };
+        text.parse().ok()
+    }
+}
+
+impl Section for Latencystats {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
+        let commands = || {
+            let fields = replies.info.section("Latencystats");
+            fields.filter_map(|f| Some((f.key.strip_prefix("latency_percentiles_usec_")?, f.value)))
+        };
+        let percentiles =
+            |value| parts(value).filter_map(|(name, value)| Some((self.quantile(name)?, number(value))));
+        let mut quantiles: Vec<f64> = Vec::new();
+        for (quantile, _) in commands().flat_map(|(_, value)| percentiles(value)) {
+            if !quantiles.contains(&quantile) {
+                quantiles.push(quantile);
+            }
+        }
+        quantiles.sort_by(f64::total_cmp);
+        let totals = commandstats::totals(&replies.info);
+        let table = page.table(&["cmd"]);
+        let columns = table.summary(&self.desc, &quantiles);
+        for (command, value) in commands() {
+            let mut values = vec![None; quantiles.len()];
+            for (quantile, value) in percentiles(value) {
+                if let Some(at) = quantiles.iter().position(|known| *known == quantile) {
+                    values[at] = value;
+                }
+            }
+            let (calls, usec) = totals.get(command).copied().unwrap_or_default();
+            table.row(&[command]).summary(&columns, &values, calls, usec);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{lines, page, replies};
+    use super::*;
+    use crate::options::Compat;
+
+    const INFO: &str = "# Commandstats\r\ncmdstat_get:calls=4,usec=8\r\n# Latencystats\r\n\
+        latency_percentiles_usec_get:p50=1.003,p99.9=2.007\r\nlatency_percentiles_usec_set:\r\n";
+
+    #[test]
+    fn a_quantile_is_a_share_of_one() {
+        assert_eq!(
+            lines(&page(&Latencystats::new(&Options::default()), &replies(INFO, []))),
+            [
+                "redis_latency_percentiles_usec_count{cmd=get} 4",
+                "redis_latency_percentiles_usec_sum{cmd=get} 8",
+                "redis_latency_percentiles_usec{cmd=get,quantile=0.5} 1.003",
+                "redis_latency_percentiles_usec{cmd=get,quantile=0.999} 2.007",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_compatible_quantile_is_a_percentage() {
+        let options = Options { compat: Compat::V1_86, ..Options::default() };
+        let page = page(&Latencystats::new(&options), &replies(INFO, []));
+        assert_eq!(page.value("redis_latency_percentiles_usec", &[("quantile", "99.9")]), Some(2.007));
+    }
+}

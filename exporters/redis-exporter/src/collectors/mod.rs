@@ -1,0 +1,198 @@
+//! One file a collector: what it asks the server for, its families, and how replies become samples.
+//! A collector does no I/O. To add one: a new file here and one line in [`all`].
+
+mod clients;
+mod cluster;
+mod commandstats;
+mod config;
+mod count_keys;
+mod errorstats;
+mod info;
+mod instance_info;
+mod keys;
+mod keyspace;
+mod latency;
+mod latency_histogram;
+mod latencystats;
+mod modules;
+mod replication;
+mod scripts;
+mod sentinel;
+mod slowlog;
+mod start_time;
+mod streams;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use exporter_kit::collector::Spec;
+use exporter_kit::collector::{BoxFuture, CollectError, Collector};
+use exposition::Snapshot;
+use redis::Value;
+
+use crate::error::ReplyError;
+use crate::info::Info;
+use crate::options::Options;
+use crate::request::{Request, Server};
+use crate::session::Session;
+
+/// A group of families that come from the same replies.
+pub trait Section: Send + Sync {
+    /// Name and purpose.
+    fn spec(&self) -> &'static Spec;
+
+    /// What to ask this server for, beside INFO. Nothing when the server has nothing of the kind.
+    fn requests(&self, _server: &Server) -> Vec<Request> {
+        Vec::new()
+    }
+
+    /// Writes what the replies say. What came is written even when the first missing reply is returned as the error.
+    fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError>;
+}
+
+/// The collectors that declare their requests, in the order these are sent.
+pub fn all(options: &Options) -> Vec<Box<dyn Section>> {
+    let mut sections: Vec<Box<dyn Section>> = vec![
+        Box::new(info::Fields::new(options)),
+        Box::new(instance_info::InstanceInfo::new(options)),
+        Box::new(start_time::StartTime::new(options)),
+        Box::new(replication::Replication::new(options)),
+        Box::new(commandstats::Commandstats::new(options)),
+        Box::new(errorstats::Errorstats::new(options)),
+        Box::new(latencystats::Latencystats::new(options)),
+        Box::new(keyspace::Keyspace::new(options)),
+        Box::new(config::Config::new(options)),
+        Box::new(cluster::Cluster::new(options)),
+        Box::new(latency::Latency::new(options)),
+        Box::new(latency_histogram::LatencyHistogram::new(options)),
+        Box::new(slowlog::Slowlog::new(options)),
+        Box::new(sentinel::Sentinel::new(options)),
+    ];
+    let features = &options.features;
+    if features.clients {
+        sections.push(Box::new(clients::Clients::new(options)));
+    }
+    if features.modules {
+        sections.push(Box::new(modules::Modules::new(options)));
+    }
+    sections
+}
+
+/// Every collector that is switched on. Those whose requests follow from earlier replies come last, so that they do not
+/// hold up the others.
+///
+/// # Errors
+/// An option that cannot be used.
+pub fn enabled(options: &Options) -> anyhow::Result<Vec<Box<dyn Collector<Session>>>> {
+    let mut collectors: Vec<Box<dyn Collector<Session>>> = Vec::new();
+    for section in all(options) {
+        collectors.push(Box::new(Runner(section)));
+    }
+    let features = &options.features;
+    if !(features.patterns.is_empty() && features.keys.is_empty()) {
+        collectors.push(Box::new(keys::Keys::new(options)));
+    }
+    if !features.count.is_empty() {
+        collectors.push(Box::new(count_keys::CountKeys::new(options)));
+    }
+    if !(features.stream_patterns.is_empty() && features.streams.is_empty()) {
+        collectors.push(Box::new(streams::Streams::new(options)));
+    }
+    if !features.scripts.is_empty() {
+        collectors.push(Box::new(scripts::Scripts::new(options)));
+    }
+    Ok(collectors)
+}
+
+/// Runs a section as a collector of the scrape engine.
+pub struct Runner(pub Box<dyn Section>);
+
+impl Collector<Session> for Runner {
+    fn spec(&self) -> &Spec {
+        self.0.spec()
+    }
+
+    fn collect<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, Result<Snapshot, CollectError>> {
+        Box::pin(async move {
+            let replies = session.fetch(|server| self.0.requests(server)).await?;
+            let mut page = Snapshot::new();
+            match self.0.write(&replies, &mut page) {
+                Err(error) if page.is_empty() => return Err(error.into()),
+                Err(error) => session.note(self.0.spec().name, error),
+                Ok(()) => {}
+            }
+            Ok(page)
+        })
+    }
+}
+
+/// A reply shared by the collectors of a scrape.
+pub type Reply = Result<Arc<Value>, ReplyError>;
+
+/// What the server answered to the requests of one collector.
+#[derive(Debug, Clone)]
+pub struct Replies {
+    /// INFO, parsed.
+    pub info: Arc<Info>,
+    /// What INFO says about the server.
+    pub server: Arc<Server>,
+    /// When the server process started, in Unix seconds.
+    pub start_time: Option<f64>,
+    /// The other replies.
+    pub replies: HashMap<Request, Reply>,
+}
+
+impl Replies {
+    /// The reply to a request; `None` when it was not sent.
+    pub fn get(&self, request: &Request) -> Option<Result<&Value, ReplyError>> {
+        self.replies.get(request).map(|reply| reply.as_deref().map_err(Clone::clone))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use exposition::{Page, parse, text};
+
+    /// Replies made of an INFO text and given values.
+    pub(crate) fn replies(info: &str, values: impl IntoIterator<Item = (Request, Value)>) -> Replies {
+        let info = Arc::new(Info::parse(info));
+        let server = Arc::new(Server::new(&info));
+        let replies = values.into_iter().map(|(request, value)| (request, Ok(Arc::new(value)))).collect();
+        Replies { info, server, start_time: None, replies }
+    }
+
+    /// The page that a collector writes.
+    pub(crate) fn page(section: &dyn Section, replies: &Replies) -> Page {
+        let mut snapshot = Snapshot::new();
+        section.write(replies, &mut snapshot).unwrap();
+        snapshot.seal();
+        let mut page = String::new();
+        text::encode(&snapshot, &mut page);
+        parse::page(&page).unwrap()
+    }
+
+    /// Names and values of all samples, sorted, as `name{label="value"} 1`.
+    pub(crate) fn lines(page: &Page) -> Vec<String> {
+        let mut lines: Vec<String> = page
+            .families
+            .iter()
+            .flat_map(|family| &family.samples)
+            .map(|sample| {
+                let labels: Vec<String> = sample.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                format!("{}{{{}}} {}", sample.name, labels.join(","), sample.value)
+            })
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = all(&Options::default()).iter().map(|section| section.spec().name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

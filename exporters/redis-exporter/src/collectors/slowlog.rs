@@ -1,0 +1,96 @@
+//! `redis_slowlog_*` and `redis_last_slow_execution_duration_seconds`, from SLOWLOG.
+
+use exposition::{Desc, Snapshot};
+
+use super::{Replies, Section, Spec};
+use crate::error::ReplyError;
+use crate::options::Options;
+use crate::request::{Request, Server, items, number};
+
+static SPEC: Spec =
+    Spec { name: "slowlog", doc: "Length and newest entry of the slow log", default_enabled: true };
+
+pub(super) struct Slowlog {
+    length: Desc,
+    last_id: Desc,
+    last_duration: Desc,
+}
+
+impl Slowlog {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            length: options.gauge("slowlog_length", "Entries in the slow log."),
+            last_id: options.gauge("slowlog_last_id", "Number of the newest entry of the slow log."),
+            last_duration: options.gauge(
+                "last_slow_execution_duration_seconds",
+                "How long the newest entry of the slow log took.",
+            ),
+        }
+    }
+
+    /// The newest entry is `[id, unix time, microseconds, …]`; an empty log counts as entry 0 that took no time.
+    fn newest(&self, reply: &redis::Value, page: &mut Snapshot) -> Option<()> {
+        let (id, usec) = match items(reply)? {
+            [] => (0.0, 0.0),
+            [entry, ..] => {
+                let [id, _, usec, ..] = items(entry)? else { return None };
+                (number(id)?, number(usec)?)
+            }
+        };
+        page.sample(&self.last_id, id);
+        page.sample(&self.last_duration, usec / 1e6);
+        Some(())
+    }
+}
+
+impl Section for Slowlog {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn requests(&self, server: &Server) -> Vec<Request> {
+        if server.sentinel { Vec::new() } else { vec![Request::SlowlogLen, Request::SlowlogGet] }
+    }
+
+    fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
+        let length = replies.get(&Request::SlowlogLen).transpose();
+        if let Ok(Some(value)) = &length
+            && let Some(length) = number(value)
+        {
+            page.sample(&self.length, length);
+        }
+        if let Some(reply) = replies.get(&Request::SlowlogGet) {
+            self.newest(reply?, page).ok_or_else(|| ReplyError::unexpected(Request::SlowlogGet.name()))?;
+        }
+        length.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{lines, page, replies};
+    use super::*;
+    use redis::Value;
+
+    #[test]
+    fn an_empty_log_is_zero() {
+        let values = [(Request::SlowlogLen, Value::Int(0)), (Request::SlowlogGet, Value::Array(vec![]))];
+        assert_eq!(
+            lines(&page(&Slowlog::new(&Options::default()), &replies("", values))),
+            [
+                "redis_last_slow_execution_duration_seconds{} 0",
+                "redis_slowlog_last_id{} 0",
+                "redis_slowlog_length{} 0",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_reply_leaves_the_other_whole() {
+        let mut replies = replies("", [(Request::SlowlogLen, Value::Int(5))]);
+        replies.replies.insert(Request::SlowlogGet, Err(ReplyError::timeout("SLOWLOG GET")));
+        let mut page = Snapshot::new();
+        assert!(Slowlog::new(&Options::default()).write(&replies, &mut page).is_err());
+        assert_eq!(page.len(), 1);
+    }
+}

@@ -1,0 +1,270 @@
+//! The kept connection to one target: made when it is needed, given up when it broke or when a reply is overdue.
+//! What is known of the server from earlier scrapes is kept beside it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, RedisError, Value};
+use tokio::time::{Instant, timeout_at};
+
+use crate::address::{Address, AddressError};
+use crate::error::{Reason, ReplyError};
+use crate::info::Info;
+use crate::options::Options;
+use crate::request::{Request, Server};
+
+/// How long a refused command is not sent again to the same server process.
+const REFUSAL_KEPT: Duration = Duration::from_secs(600);
+
+/// What is being done while there is no connection yet.
+const CONNECTING: &str = "connecting";
+
+/// One server, and what is kept about it between scrapes.
+pub struct Target {
+    address: Address,
+    options: Arc<Options>,
+    client_name: bool,
+    state: Mutex<State>,
+    /// Held while a connection is being made, so that there is one attempt at a time.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    link: Option<Link>,
+    /// Connections made so far; the number of the newest one.
+    made: u64,
+    /// What INFO last said on the kept connection.
+    server: Option<Arc<Server>>,
+    refused: Refused,
+    started: Option<(String, f64)>,
+    /// The number of the connection whose reads leave LRU and LFU alone.
+    quieted: u64,
+}
+
+/// Commands that one server process refused, until when that is believed.
+#[derive(Default)]
+struct Refused {
+    run_id: String,
+    commands: HashMap<Request, (Instant, ReplyError)>,
+}
+
+/// A connection and its number.
+#[derive(Clone)]
+pub struct Link {
+    number: u64,
+    made: Instant,
+    connection: MultiplexedConnection,
+    /// The database that is selected; `None` when that is not sure. Held while commands in one are under way.
+    pub(crate) selected: Arc<tokio::sync::Mutex<Option<i64>>>,
+}
+
+impl Target {
+    /// A target; nothing is sent yet.
+    pub fn new(address: Address, options: Arc<Options>, client_name: bool) -> Self {
+        Self {
+            address,
+            options,
+            client_name,
+            state: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Where it is, without secrets.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What the operator chose.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// How many connections were made since the start.
+    pub fn connections_made(&self) -> u64 {
+        self.state().made
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What INFO last said on the connection that is kept.
+    pub fn server(&self) -> Option<Arc<Server>> {
+        self.state().server.clone()
+    }
+
+    /// Keeps what INFO says. The start time is computed once for each server process, because two clocks drift.
+    pub fn learn(&self, info: &Info) -> (Arc<Server>, Option<f64>) {
+        let server = Arc::new(Server::new(info));
+        let mut state = self.state();
+        if state.refused.run_id != server.run_id {
+            state.refused = Refused { run_id: server.run_id.clone(), ..Refused::default() };
+        }
+        let known =
+            state.started.as_ref().filter(|(run_id, _)| *run_id == server.run_id && !run_id.is_empty());
+        let started = known.map(|(_, started)| *started).or_else(|| start_time(info));
+        state.started = started.map(|started| (server.run_id.clone(), started));
+        state.server = Some(Arc::clone(&server));
+        (server, started)
+    }
+
+    /// The refusal of a command that is still believed.
+    pub fn refusal(&self, request: &Request) -> Option<ReplyError> {
+        let mut state = self.state();
+        let (since, error) = state.refused.commands.get(request)?;
+        if since.elapsed() < REFUSAL_KEPT {
+            return Some(error.clone());
+        }
+        state.refused.commands.remove(request);
+        None
+    }
+
+    /// Remembers that the server refused a command for a reason that will not go away by itself.
+    pub fn refuse(&self, request: &Request, error: &ReplyError) {
+        if error.reason.is_lasting() {
+            self.state().refused.commands.insert(request.clone(), (Instant::now(), error.clone()));
+        }
+    }
+
+    /// The kept connection, or a new one when there is none but that with the number `broken`.
+    pub async fn link(&self, broken: Option<u64>, deadline: Instant) -> Result<Link, ReplyError> {
+        let kept = || self.state().link.clone().filter(|link| Some(link.number) != broken);
+        if let Some(link) = kept() {
+            return Ok(link);
+        }
+        let connect = async {
+            let _one_at_a_time = self.connecting.lock().await;
+            if let Some(link) = kept() {
+                return Ok(link);
+            }
+            let connection = self.connect().await?;
+            let mut state = self.state();
+            state.made += 1;
+            let selected = Arc::new(tokio::sync::Mutex::new(Some(self.address.database())));
+            let link = Link { number: state.made, made: Instant::now(), connection, selected };
+            state.link = Some(link.clone());
+            state.server = None;
+            Ok(link)
+        };
+        timeout_at(deadline, connect).await.unwrap_or_else(|_| Err(ReplyError::timeout(CONNECTING)))
+    }
+
+    /// The number of the connection that was told not to touch LRU and LFU; 0 for none.
+    pub fn quieted(&self) -> u64 {
+        self.state().quieted
+    }
+
+    /// Keeps that a connection was told so.
+    pub fn set_quieted(&self, number: u64) {
+        self.state().quieted = number;
+    }
+
+    /// Closes the kept connection, so that the next scrape makes a new one.
+    pub fn give_up(&self) {
+        self.state().link = None;
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, ReplyError> {
+        let client = self.address.client().map_err(|error| ReplyError {
+            reason: if matches!(error, AddressError::File { .. }) { Reason::Tls } else { Reason::Protocol },
+            what: CONNECTING,
+            text: error.to_string(),
+        })?;
+        // The deadline of the scrape covers connecting and each reply; the library's own limits are shorter.
+        let mut config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        if let Some(resolver) = self.address.resolver() {
+            config = config.set_dns_resolver(resolver);
+        }
+        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+        let mut connection = connected.map_err(|error| ReplyError::new(CONNECTING, &error))?;
+        if self.client_name {
+            let mut name = Cmd::new();
+            name.arg("CLIENT").arg("SETNAME").arg("redis_exporter");
+            // Whoever may not set a name may still read INFO; only a lost connection matters.
+            if let Err(error) = send(&mut connection, &name).await {
+                let error = ReplyError::new(CONNECTING, &error);
+                if matches!(error.reason, Reason::Refused | Reason::Maxclients | Reason::Tls) {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(connection)
+    }
+}
+
+impl Link {
+    /// Its number: later ones are greater.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// When it was made.
+    pub fn made(&self) -> Instant {
+        self.made
+    }
+
+    /// Sends one command. Commands that are sent before any is answered leave in one write.
+    pub async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
+        send(&mut self.connection.clone(), command).await
+    }
+}
+
+/// The library hands an error line of the server out as a value; here it is an error.
+async fn send(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, RedisError> {
+    connection.send_packed_command(command).await?.extract_error()
+}
+
+/// When the server process started, in Unix seconds, by the server's own clock where it tells it (6.0 and later).
+fn start_time(info: &Info) -> Option<f64> {
+    let uptime = info.number("uptime_in_seconds")?;
+    let now = match info.number("server_time_usec") {
+        Some(usec) => (usec / 1e6).floor(),
+        None => SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs() as f64,
+    };
+    Some(now - uptime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{Credentials, TlsFiles};
+
+    fn target() -> Target {
+        let address = Address::parse("localhost:1", &Credentials::default(), &TlsFiles::default()).unwrap();
+        Target::new(address, Arc::default(), true)
+    }
+
+    #[test]
+    fn the_start_time_is_held_for_each_process() {
+        let target = target();
+        let info = |run_id, usec| {
+            Info::parse(format!("run_id:{run_id}\r\nuptime_in_seconds:10\r\nserver_time_usec:{usec}\r\n"))
+        };
+        assert_eq!(target.learn(&info("a", 100_999_999)).1, Some(90.0));
+        assert_eq!(target.learn(&info("a", 101_000_000)).1, Some(90.0));
+        assert_eq!(target.learn(&info("b", 101_000_000)).1, Some(91.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_believed_for_a_while_and_for_one_process() {
+        let target = target();
+        target.learn(&Info::parse("run_id:a\r\n"));
+        let refused = ReplyError { reason: Reason::Noperm, what: "SLOWLOG LEN", text: "NOPERM".into() };
+        target.refuse(&Request::SlowlogLen, &refused);
+        target.refuse(&Request::SlowlogGet, &ReplyError::timeout("SLOWLOG GET"));
+        assert!(
+            target.refusal(&Request::SlowlogLen).is_some() && target.refusal(&Request::SlowlogGet).is_none()
+        );
+        target.learn(&Info::parse("run_id:a\r\n"));
+        assert!(target.refusal(&Request::SlowlogLen).is_some());
+        tokio::time::advance(REFUSAL_KEPT).await;
+        assert!(target.refusal(&Request::SlowlogLen).is_none());
+        target.refuse(&Request::SlowlogLen, &refused);
+        target.learn(&Info::parse("run_id:b\r\n"));
+        assert!(target.refusal(&Request::SlowlogLen).is_none());
+    }
+}

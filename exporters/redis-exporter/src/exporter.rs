@@ -1,0 +1,243 @@
+//! The target as a source of the scrape engine, and what is said of each scrape: `redis_up`, the reason when it is
+//! down, durations, and how each collector ended.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome};
+use exporter_kit::scrape::{Pass, Ran, Source};
+use exporter_kit::telemetry::log::Throttle;
+use exposition::{Desc, Kind, Snapshot};
+use tokio::time::Instant;
+
+use crate::collectors;
+use crate::connection::Target;
+use crate::error::{Reason, ReplyError};
+use crate::options::Options;
+use crate::session::Session;
+
+/// How often the same loss is logged at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// One target and its collectors.
+pub struct Exporter {
+    /// `None` when there is no address: then only the exporter's own families are served.
+    target: Option<Arc<Target>>,
+    options: Arc<Options>,
+    collectors: Vec<Box<dyn Collector<Session>>>,
+    families: Families,
+    state: Mutex<State>,
+    /// For what the engine does not log: the loss of a part of a collector's samples.
+    throttle: Throttle,
+    request_errors: Arc<AtomicU64>,
+}
+
+/// What is counted or remembered over scrapes.
+#[derive(Default)]
+struct State {
+    scrapes: u64,
+    seconds: f64,
+    /// Why the last attempt to connect failed.
+    failure: Option<ReplyError>,
+    /// The role in the last INFO.
+    role: String,
+}
+
+struct Families {
+    up: Desc,
+    last_error: Desc,
+    last_duration: Desc,
+    connect_time: Desc,
+    scrapes: Desc,
+    scrape_duration: Desc,
+    request_errors: Desc,
+    key_groups: Desc,
+    connections: Desc,
+    outcome: Desc,
+    collector_duration: Desc,
+}
+
+impl Families {
+    fn new(options: &Options) -> Self {
+        Self {
+            up: options.gauge("up", "Whether the server answered INFO in this scrape."),
+            last_error: options
+                .gauge("exporter_last_scrape_error", "Whether this scrape failed, and the reason."),
+            last_duration: options
+                .gauge("exporter_last_scrape_duration_seconds", "How long this scrape took."),
+            connect_time: options.gauge(
+                "exporter_last_scrape_connect_time_seconds",
+                "How long connecting took in this scrape; 0 when the connection was kept.",
+            ),
+            scrapes: options.counter("exporter_scrapes_total", "Scrapes of the target."),
+            scrape_duration: options.desc(
+                Kind::Summary,
+                "exporter_scrape_duration_seconds",
+                "How long scrapes of the target took.",
+            ),
+            request_errors: options
+                .counter("target_scrape_request_errors_total", "Invalid requests to /scrape."),
+            key_groups: options.gauge(
+                "last_key_groups_scrape_duration_milliseconds",
+                "How long counting keys by group took; 0 when it is off.",
+            ),
+            connections: options
+                .counter("exporter_connections_opened_total", "Connections made to the target."),
+            outcome: options
+                .gauge("exporter_collector_outcome", "How a collector ended in this scrape, as a label."),
+            collector_duration: options
+                .gauge("exporter_collector_duration_seconds", "How long a collector took in this scrape."),
+        }
+    }
+}
+
+impl Exporter {
+    /// An exporter of one target, with every collector that is switched on.
+    ///
+    /// # Errors
+    /// An option that cannot be used.
+    pub fn new(target: Option<Arc<Target>>, options: Arc<Options>) -> anyhow::Result<Self> {
+        let collectors = collectors::enabled(&options)?;
+        let families = Families::new(&options);
+        Ok(Self {
+            target,
+            options,
+            collectors,
+            families,
+            state: Mutex::default(),
+            throttle: Throttle::new(LOG_INTERVAL),
+            request_errors: Arc::default(),
+        })
+    }
+
+    /// Shows this count of requests to `/scrape` that were refused.
+    #[must_use]
+    pub fn with_request_errors(mut self, count: Arc<AtomicU64>) -> Self {
+        self.request_errors = count;
+        self
+    }
+
+    /// Why the pass says nothing of the server; `None` when INFO was answered.
+    fn failure(pass: &Pass<Session>, state: &State) -> Option<ReplyError> {
+        match &pass.session {
+            Ok(session) => match session.facts() {
+                Some(Ok(_)) => None,
+                Some(Err(error)) => Some(error.clone()),
+                None => Some(ReplyError::timeout("INFO ALL")),
+            },
+            Err(error) if error.outcome == Outcome::Timeout => {
+                Some(ReplyError { reason: Reason::Timeout, what: "scraping", text: error.message.clone() })
+            }
+            Err(_) => state.failure.clone(),
+        }
+    }
+
+    /// Families about this scrape of the server. They get the role label, as the server's own do.
+    fn about_scrape(&self, pass: &Pass<Session>, failure: Option<&ReplyError>, page: &mut Snapshot) {
+        let families = &self.families;
+        page.sample(&families.last_duration, pass.duration.as_secs_f64());
+        if self.target.is_some() {
+            page.sample(&families.up, f64::from(u8::from(failure.is_none())));
+            let table = page.table(&["err"]);
+            let column = table.column(&families.last_error);
+            let reason = failure.map_or("", |error| error.reason.as_str());
+            table.row(&[reason]).set(column, f64::from(u8::from(failure.is_some())));
+        }
+        page.sample(&families.key_groups, 0.0);
+    }
+
+    /// Families about the exporter, which never get the role label.
+    fn about_exporter(&self, pass: &Pass<Session>, state: &State, notes: &[(&str, ReplyError)]) -> Snapshot {
+        let families = &self.families;
+        let mut page = Snapshot::new();
+        let connect_time = pass.session.as_ref().map_or(Duration::ZERO, Session::connect_time);
+        page.sample(&families.connect_time, connect_time.as_secs_f64());
+        page.sample(&families.scrapes, state.scrapes as f64);
+        page.sample(&families.request_errors, self.request_errors.load(Ordering::Relaxed) as f64);
+        let table = page.table(&[]);
+        let columns = table.summary(&families.scrape_duration, &[]);
+        table.row(&[]).summary(&columns, &[], Some(state.scrapes as f64), Some(state.seconds));
+        if !self.options.compat_1_86() {
+            if let Some(target) = &self.target {
+                page.sample(&families.connections, target.connections_made() as f64);
+            }
+            let table = page.table(&["collector"]);
+            let column = table.column(&families.collector_duration);
+            for ran in &pass.collectors {
+                table.row(&[ran.name]).set(column, ran.duration.as_secs_f64());
+            }
+            let table = page.table(&["collector", "outcome"]);
+            let column = table.column(&families.outcome);
+            for ran in &pass.collectors {
+                table.row(&[ran.name, outcome(ran, notes).as_str()]).set(column, 1.0);
+            }
+        }
+        page
+    }
+}
+
+/// How a collector ended: one that lost a part of its samples did not end well.
+fn outcome(ran: &Ran, notes: &[(&str, ReplyError)]) -> Outcome {
+    let note = notes.iter().find(|(name, _)| *name == ran.name);
+    note.map_or(ran.outcome, |(_, error)| CollectError::from(error.clone()).outcome)
+}
+
+/// What this binary is, under the peer's name and labels.
+pub fn build_info(options: &Options) -> Snapshot {
+    let desc = options.gauge("exporter_build_info", "What the exporter was built from; the value is 1.");
+    let mut page = Snapshot::new();
+    let table = page.table(&["version", "commit_sha", "build_date", "golang_version"]);
+    let column = table.column(&desc);
+    table.row(&[env!("CARGO_PKG_VERSION")]).set(column, 1.0);
+    page
+}
+
+impl Source for Exporter {
+    type Session = Session;
+
+    fn collectors(&self) -> &[Box<dyn Collector<Session>>] {
+        &self.collectors
+    }
+
+    fn open(&self, deadline: Instant) -> BoxFuture<'_, Result<Session, CollectError>> {
+        Box::pin(async move {
+            let Some(target) = &self.target else {
+                return Err(CollectError::new(Outcome::Connection, "there is no target"));
+            };
+            let session = Session::open(Arc::clone(target), deadline).await;
+            session.map_err(|error| {
+                self.state.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(error.clone());
+                error.into()
+            })
+        })
+    }
+
+    fn finish(&self, pass: Pass<Session>, page: &mut Snapshot) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.scrapes += 1;
+        state.seconds += pass.duration.as_secs_f64();
+        let failure = Self::failure(&pass, &state);
+        let mut notes = Vec::new();
+        if let (Ok(session), Some(target)) = (&pass.session, &self.target) {
+            notes = session.notes();
+            if session.is_stuck() {
+                target.give_up();
+            }
+            if let Some(Ok(facts)) = session.facts() {
+                facts.info.get("role").unwrap_or_default().clone_into(&mut state.role);
+            }
+        }
+        self.about_scrape(&pass, failure.as_ref(), page);
+        if self.options.append_role {
+            page.add_labels(&[("instance_role", &state.role)]);
+        }
+        page.append(self.about_exporter(&pass, &state, &notes));
+        for (collector, error) in &notes {
+            if let Some(suppressed) = self.throttle.check(collector) {
+                let outcome = CollectError::from(error.clone()).outcome.as_str();
+                tracing::warn!(collector, outcome, %error, suppressed, "a part is missing");
+            }
+        }
+    }
+}

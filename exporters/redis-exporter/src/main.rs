@@ -1,0 +1,80 @@
+//! `redis-exporter`: Redis and Valkey metrics for Prometheus.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use exporter_kit::app::{App, Failure, OrFailure, Reload, block_on, exit};
+use exporter_kit::scrape::Scraper;
+use exporter_kit::telemetry::{log, process};
+use redis_exporter::address::Credentials;
+use redis_exporter::allowed::Allowed;
+use redis_exporter::cli::Cli;
+use redis_exporter::exporter::{Exporter, build_info};
+use redis_exporter::multi::Multi;
+use redis_exporter::routes;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse_args();
+    exit("redis-exporter", run(&cli))
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    log::init(cli.web.log_level, cli.web.log_format).or_failed()?;
+    // More than one provider may be compiled in; without a choice TLS would panic. An earlier choice stands.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let options = Arc::new(cli.options().or_misconfigured()?);
+    let target = cli.target(&options).or_misconfigured()?.map(Arc::new);
+    match &target {
+        Some(target) => tracing::info!(server = %target.address(), "scraping"),
+        None => tracing::info!("there is no target: only the exporter's own metrics are served"),
+    }
+    let web = cli.web().or_misconfigured()?;
+    let own = cli.own_metrics().then(|| build_info(&options));
+    let allowed = allowed(cli, &cli.credentials().or_misconfigured()?).or_misconfigured()?;
+    let multi = Multi::new(allowed, Arc::clone(&options), cli.client_name(), cli.own_metrics(), web.clone());
+    let multi = Arc::new(multi);
+    let exporter = Exporter::new(target.clone(), options).or_misconfigured()?;
+    let exporter = exporter.with_request_errors(Arc::clone(&multi.errors));
+    block_on(async {
+        let decorate = move |page: &mut exposition::Snapshot| {
+            if let Some(build) = &own {
+                process::append(page);
+                page.append(build.clone());
+            }
+        };
+        let scraper = Scraper::with_max_series(exporter, decorate, cli.web.max_series);
+        let discover = routes::discover(target, cli.discovery(), web.scrape_timeout);
+        let mut app = App::new("redis-exporter", "Redis exporter", web)
+            .metrics(&scraper)
+            .route("/health", routes::health())
+            .route("/discover-cluster-nodes", discover)
+            .reload_by_get();
+        if cli.scrape_endpoint() {
+            app = app.route("/scrape", Arc::clone(&multi).handler());
+        }
+        if cli.targets_file().is_some() || cli.password_file().is_some() {
+            app = app.reload(reload(cli.clone(), multi));
+        }
+        app.run().await
+    })
+}
+
+/// The targets that `/scrape` may reach.
+fn allowed(cli: &Cli, credentials: &Credentials) -> anyhow::Result<Allowed> {
+    Ok(Allowed::new(cli.targets_file(), cli.url(), credentials, &cli.tls()?)?)
+}
+
+/// Reads the file of targets and the password file again, also where a password kept the latter from being read.
+fn reload(cli: Cli, multi: Arc<Multi>) -> Reload {
+    Arc::new(move || {
+        let read = || -> anyhow::Result<Allowed> {
+            let mut credentials = cli.credentials()?;
+            if let Some(file) = cli.password_file() {
+                credentials.read_file(&file)?;
+            }
+            allowed(&cli, &credentials)
+        };
+        let result = read().map(|allowed| multi.replace(allowed)).map_err(|error| format!("{error:#}"));
+        Box::pin(async move { result })
+    })
+}

@@ -1,0 +1,242 @@
+//! The commands a scrape may send, and what must be known about the server to choose among them.
+//! A request is also the key under which its reply is shared by the collectors of one scrape.
+
+use redis::{Cmd, Value};
+
+use crate::error::ReplyError;
+use crate::info::{self, Info};
+use crate::options::Options;
+
+/// The configuration parameters that default families come from. Several in one CONFIG GET need Redis 7.0.
+pub const CONFIG_PARAMETERS: &[&str] = &[
+    "client-output-buffer-limit",
+    "databases",
+    "io-threads",
+    "maxclients",
+    "maxmemory",
+    "repl-backlog-size",
+];
+
+/// One command with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// `INFO ALL`.
+    Info,
+    /// `INFO`, for servers that know no argument.
+    InfoPlain,
+    /// `CONFIG GET` of [`CONFIG_PARAMETERS`].
+    Config,
+    /// `CONFIG GET *`.
+    ConfigAll,
+    /// `CLUSTER INFO`.
+    ClusterInfo,
+    /// `LATENCY LATEST`.
+    LatencyLatest,
+    /// `LATENCY HISTOGRAM`.
+    LatencyHistogram,
+    /// `SLOWLOG LEN`.
+    SlowlogLen,
+    /// `SLOWLOG GET 1`.
+    SlowlogGet,
+    /// `SENTINEL MASTERS`.
+    SentinelMasters,
+    /// `SENTINEL CKQUORUM master`.
+    SentinelCkquorum(String),
+    /// `SENTINEL SENTINELS master`.
+    SentinelSentinels(String),
+    /// `SENTINEL SLAVES master`.
+    SentinelSlaves(String),
+    /// `CLIENT LIST`.
+    ClientList,
+    /// `INFO MODULES`.
+    InfoModules,
+    /// `PING`.
+    Ping,
+    /// `SERVER EXT` of Tile38.
+    ServerExt,
+    /// `SENTINEL CONFIG GET *`.
+    SentinelConfig,
+}
+
+impl Request {
+    /// The request for configuration that suits the server and the options; `None` when there is no CONFIG.
+    pub fn config(server: &Server, options: &Options) -> Option<Self> {
+        if options.config_command.is_none() || server.sentinel {
+            None
+        } else if options.include_config || server.version < (7, 0) {
+            Some(Request::ConfigAll)
+        } else {
+            Some(Request::Config)
+        }
+    }
+
+    /// The command as it is sent.
+    pub fn command(&self, options: &Options) -> Cmd {
+        let config = options.config_command.as_deref().unwrap_or("CONFIG");
+        let words: Vec<&str> = match self {
+            Request::Info => vec!["INFO", "ALL"],
+            Request::InfoPlain => vec!["INFO"],
+            Request::Config => [config, "GET"].into_iter().chain(CONFIG_PARAMETERS.iter().copied()).collect(),
+            Request::ConfigAll => vec![config, "GET", "*"],
+            Request::ClusterInfo => vec!["CLUSTER", "INFO"],
+            Request::LatencyLatest => vec!["LATENCY", "LATEST"],
+            Request::LatencyHistogram => vec!["LATENCY", "HISTOGRAM"],
+            Request::SlowlogLen => vec!["SLOWLOG", "LEN"],
+            Request::SlowlogGet => vec!["SLOWLOG", "GET", "1"],
+            Request::SentinelMasters => vec!["SENTINEL", "MASTERS"],
+            Request::SentinelCkquorum(master) => vec!["SENTINEL", "CKQUORUM", master],
+            Request::SentinelSentinels(master) => vec!["SENTINEL", "SENTINELS", master],
+            Request::SentinelSlaves(master) => vec!["SENTINEL", "SLAVES", master],
+            Request::ClientList => vec!["CLIENT", "LIST"],
+            Request::InfoModules => vec!["INFO", "MODULES"],
+            Request::Ping => vec!["PING"],
+            Request::ServerExt => vec!["SERVER", "EXT"],
+            Request::SentinelConfig => vec!["SENTINEL", "CONFIG", "GET", "*"],
+        };
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        command
+    }
+
+    /// The command's name for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Request::Info => "INFO ALL",
+            Request::InfoPlain => "INFO",
+            Request::Config | Request::ConfigAll => "CONFIG GET",
+            Request::ClusterInfo => "CLUSTER INFO",
+            Request::LatencyLatest => "LATENCY LATEST",
+            Request::LatencyHistogram => "LATENCY HISTOGRAM",
+            Request::SlowlogLen => "SLOWLOG LEN",
+            Request::SlowlogGet => "SLOWLOG GET",
+            Request::SentinelMasters => "SENTINEL MASTERS",
+            Request::SentinelCkquorum(_) => "SENTINEL CKQUORUM",
+            Request::SentinelSentinels(_) => "SENTINEL SENTINELS",
+            Request::SentinelSlaves(_) => "SENTINEL SLAVES",
+            Request::ClientList => "CLIENT LIST",
+            Request::InfoModules => "INFO MODULES",
+            Request::Ping => "PING",
+            Request::ServerExt => "SERVER EXT",
+            Request::SentinelConfig => "SENTINEL CONFIG GET",
+        }
+    }
+}
+
+/// What decides which commands a server gets; read from its INFO and assumed unchanged at the next scrape,
+/// so that everything leaves in one write. A change is seen in the same scrape and asked for then.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Server {
+    /// Identifies the server process.
+    pub run_id: String,
+    /// Major and minor of `redis_version` (Valkey says 7.2 there).
+    pub version: (u32, u32),
+    /// `cluster_enabled:1`.
+    pub cluster: bool,
+    /// It is a Sentinel.
+    pub sentinel: bool,
+    /// The names of the masters that a Sentinel watches.
+    pub masters: Vec<String>,
+}
+
+impl Server {
+    /// Reads what INFO says about the server.
+    pub fn new(info: &Info) -> Self {
+        let mut version =
+            info.get("redis_version").unwrap_or_default().split('.').map_while(|part| part.parse().ok());
+        let masters = info
+            .section("Sentinel")
+            .filter(|field| is_master(field.key))
+            .filter_map(|field| info::part(field.value, "name").map(str::to_owned))
+            .collect();
+        Self {
+            run_id: info.get("run_id").unwrap_or_default().to_owned(),
+            version: (version.next().unwrap_or(0), version.next().unwrap_or(0)),
+            cluster: info.get("cluster_enabled") == Some("1"),
+            sentinel: info.has_section("Sentinel"),
+            masters,
+        }
+    }
+}
+
+/// Whether a key of INFO's Sentinel section is `master` with a number.
+pub fn is_master(key: &str) -> bool {
+    key.strip_prefix("master").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The text of a reply, whatever string type it has; bytes that are not UTF-8 become U+FFFD.
+pub fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
+        Value::Okay => Some("OK".to_owned()),
+        Value::Int(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A number that came as an integer or as text.
+pub fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(number) => Some(*number as f64),
+        Value::Double(number) => Some(*number),
+        _ => text(value).as_deref().and_then(info::number),
+    }
+}
+
+/// The items of an array.
+pub fn items(value: &Value) -> Option<&[Value]> {
+    match value {
+        Value::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// Keys and values of a map, which RESP2 sends as a flat array.
+pub fn pairs(value: &Value) -> Option<Vec<(&Value, &Value)>> {
+    match value {
+        Value::Map(pairs) => Some(pairs.iter().map(|(key, value)| (key, value)).collect()),
+        Value::Array(items) if items.len() % 2 == 0 => {
+            Some(items.chunks_exact(2).map(|pair| (&pair[0], &pair[1])).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Keys and values of a map of texts, such as the reply of CONFIG GET.
+pub fn texts(request: &Request, value: &Value) -> Result<Vec<(String, String)>, ReplyError> {
+    let pairs = pairs(value).ok_or_else(|| ReplyError::unexpected(request.name()))?;
+    Ok(pairs.into_iter().filter_map(|(key, value)| Some((text(key)?, text(value)?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_known_by_its_info() {
+        let info = Info::parse(
+            "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n# Cluster\r\ncluster_enabled:1\r\n",
+        );
+        let expected =
+            Server { run_id: "abc".into(), version: (7, 0), cluster: true, sentinel: false, masters: vec![] };
+        assert_eq!(Server::new(&info), expected);
+        let info = Info::parse("# Sentinel\r\nsentinel_masters:1\r\nmaster0:name=a,status=ok\r\n");
+        let server = Server::new(&info);
+        assert!(server.sentinel);
+        assert_eq!(server.masters, ["a"]);
+    }
+
+    #[test]
+    fn a_map_is_read_in_both_protocols() {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let flat = Value::Array(vec![bulk("maxclients"), bulk("10")]);
+        let map = Value::Map(vec![(bulk("maxclients"), bulk("10"))]);
+        for value in [flat, map] {
+            let read = texts(&Request::Config, &value).unwrap();
+            assert_eq!(read, [("maxclients".to_owned(), "10".to_owned())]);
+        }
+        assert!(texts(&Request::Config, &Value::Nil).is_err());
+    }
+}

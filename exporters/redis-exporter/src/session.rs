@@ -1,0 +1,254 @@
+//! One scrape's view of a target: each request is sent once, whoever asks for it, and its reply is shared.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use redis::{Cmd, Value};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
+
+use crate::collectors::{Replies, Reply};
+use crate::connection::{Link, Target};
+use crate::error::{Reason, ReplyError};
+use crate::info::Info;
+use crate::request::{Request, Server, text};
+
+/// What INFO says, read once a scrape.
+#[derive(Debug)]
+pub struct Facts {
+    /// The fields.
+    pub info: Arc<Info>,
+    /// What decides about requests.
+    pub server: Arc<Server>,
+    /// When the server process started, in Unix seconds.
+    pub start_time: Option<f64>,
+}
+
+/// The connection of one scrape.
+pub struct Session {
+    target: Arc<Target>,
+    deadline: Instant,
+    opened: Instant,
+    connect_time: Duration,
+    /// What the scrape before this one learnt on the same connection.
+    known: Option<Arc<Server>>,
+    facts: OnceCell<Result<Arc<Facts>, ReplyError>>,
+    replies: Mutex<HashMap<Request, Arc<OnceCell<Reply>>>>,
+    link: Link,
+    /// What took its place when it was dead.
+    second: OnceCell<Result<Link, ReplyError>>,
+    notes: Mutex<Vec<(&'static str, ReplyError)>>,
+    /// A reply to a command that is no [`Request`] is overdue.
+    overdue: AtomicBool,
+}
+
+impl Session {
+    /// Takes the target's kept connection, or makes one.
+    pub async fn open(target: Arc<Target>, deadline: Instant) -> Result<Self, ReplyError> {
+        let opened = Instant::now();
+        let link = target.link(None, deadline).await?;
+        let fresh = link.made() >= opened;
+        Ok(Self {
+            deadline,
+            opened,
+            connect_time: if fresh { opened.elapsed() } else { Duration::ZERO },
+            known: target.server(),
+            facts: OnceCell::new(),
+            replies: Mutex::default(),
+            link,
+            second: OnceCell::new(),
+            notes: Mutex::default(),
+            overdue: AtomicBool::new(false),
+            target,
+        })
+    }
+
+    /// How long connecting took; zero when the connection was kept from an earlier scrape.
+    pub fn connect_time(&self) -> Duration {
+        self.connect_time
+    }
+
+    /// What INFO said; `None` when it was not answered yet.
+    pub fn facts(&self) -> Option<&Result<Arc<Facts>, ReplyError>> {
+        self.facts.get()
+    }
+
+    /// Keeps an error that cost a part of a collector's samples.
+    pub fn note(&self, collector: &'static str, error: ReplyError) {
+        lock(&self.notes).push((collector, error));
+    }
+
+    /// The errors that were noted.
+    pub fn notes(&self) -> Vec<(&'static str, ReplyError)> {
+        lock(&self.notes).clone()
+    }
+
+    /// Whether a reply is overdue, so that the connection cannot be used again.
+    pub fn is_stuck(&self) -> bool {
+        let overdue = |reply: Option<&ReplyError>| reply.is_some_and(|error| error.reason == Reason::Timeout);
+        let facts = self.facts.get();
+        self.overdue.load(Ordering::Relaxed)
+            || facts.is_none_or(|facts| overdue(facts.as_ref().err()))
+            || lock(&self.replies)
+                .values()
+                .any(|cell| cell.get().is_none_or(|reply| overdue(reply.as_ref().err())))
+    }
+
+    /// The replies to what a collector wants. What it wants depends on the server: what the last scrape knew decides
+    /// first, so that nothing waits for INFO; INFO's answer is checked and anything else is asked for then.
+    pub async fn fetch(&self, requests: impl Fn(&Server) -> Vec<Request>) -> Result<Replies, ReplyError> {
+        let early = self.known.as_deref().map(&requests).unwrap_or_default();
+        let (facts, mut replies) = join(self.read_facts(), self.all(early)).await;
+        let facts = facts?;
+        let mut late = requests(&facts.server);
+        late.retain(|request| !replies.contains_key(request));
+        replies.extend(self.all(late).await);
+        Ok(Replies {
+            info: Arc::clone(&facts.info),
+            server: Arc::clone(&facts.server),
+            start_time: facts.start_time,
+            replies,
+        })
+    }
+
+    /// INFO, which is read once a scrape.
+    pub async fn read_facts(&self) -> Result<Arc<Facts>, ReplyError> {
+        let read = || async {
+            let mut reply = self.execute(&Request::Info).await;
+            // Servers that do not know the argument answer plain INFO.
+            if matches!(&reply, Err(error) if error.reason == Reason::Protocol) {
+                reply = self.execute(&Request::InfoPlain).await;
+            }
+            let unexpected = || ReplyError::unexpected(Request::Info.name());
+            let info = Arc::new(Info::parse(text(&reply?).ok_or_else(unexpected)?));
+            // Without a single field nothing is known, not even that a database is empty.
+            if info.fields().next().is_none() {
+                return Err(unexpected());
+            }
+            let (server, start_time) = self.target.learn(&info);
+            Ok(Arc::new(Facts { info, server, start_time }))
+        };
+        self.facts.get_or_init(read).await.clone()
+    }
+
+    /// Number of the database that connections begin in.
+    pub fn own_database(&self) -> i64 {
+        self.target.address().database()
+    }
+
+    /// When work of many batches must end, so that what it found by then is still served.
+    fn soft_deadline(&self) -> Instant {
+        let margin = self.deadline.saturating_duration_since(self.opened) / 20;
+        self.deadline - margin
+    }
+
+    /// Runs commands in one database, all in one write, one reply each. Nothing runs in another database: when
+    /// selecting it fails, so does all of it.
+    pub async fn in_database(
+        &self,
+        database: i64,
+        what: &'static str,
+        commands: &[Cmd],
+    ) -> Result<Vec<Result<Value, ReplyError>>, ReplyError> {
+        let facts = self.read_facts().await?;
+        let link = match self.second.get() {
+            Some(second) => second.as_ref().map_err(Clone::clone)?,
+            None => &self.link,
+        };
+        let deadline = self.soft_deadline();
+        let mut selected = link.selected.lock().await;
+        // Redis has it since 7.2, which is also what every Valkey says.
+        if facts.server.version >= (7, 2) && link.number() != self.target.quieted() {
+            let mut command = Cmd::new();
+            command.arg("CLIENT").arg("NO-TOUCH").arg("on");
+            let _ = timeout_at(deadline, link.send(&command)).await;
+            self.target.set_quieted(link.number());
+        }
+        let mut select = Cmd::new();
+        select.arg("SELECT").arg(database);
+        let needed = *selected != Some(database);
+        *selected = None;
+        let work = async {
+            // Polled in order before the first is answered: they are sent in order.
+            let first = async { if needed { link.send(&select).await.map(|_| ()) } else { Ok(()) } };
+            join(first, join_all(commands.iter().map(|command| link.send(command)))).await
+        };
+        let Ok((select, replies)) = timeout_at(deadline, work).await else {
+            self.overdue.store(true, Ordering::Relaxed);
+            return Err(ReplyError::timeout(what));
+        };
+        select.map_err(|error| ReplyError::new("SELECT", &error))?;
+        *selected = Some(database);
+        Ok(replies.into_iter().map(|reply| reply.map_err(|error| ReplyError::new(what, &error))).collect())
+    }
+
+    async fn all(&self, requests: Vec<Request>) -> HashMap<Request, Reply> {
+        let replies = requests.into_iter().map(|request| async {
+            let cell = Arc::clone(lock(&self.replies).entry(request.clone()).or_default());
+            let reply = cell.get_or_init(|| async { self.reply(&request).await.map(Arc::new) }).await.clone();
+            (request, reply)
+        });
+        join_all(replies).await.into_iter().collect()
+    }
+
+    /// One reply, unless this server process refused the command not long ago.
+    async fn reply(&self, request: &Request) -> Result<Value, ReplyError> {
+        if let Some(refusal) = self.target.refusal(request) {
+            return Err(refusal);
+        }
+        let reply = self.execute(request).await;
+        if let Err(error) = &reply {
+            self.target.refuse(request, error);
+        }
+        reply
+    }
+
+    /// Sends a request. When the connection was kept and turns out to be dead, it is sent once more on a new one.
+    async fn execute(&self, request: &Request) -> Result<Value, ReplyError> {
+        let command = request.command(self.target.options());
+        let reply = self.send(&self.link, request, &command).await;
+        let kept = self.link.made() < self.opened;
+        let Err(Failure::Dropped(error)) = reply else { return reply.map_err(Failure::into_inner) };
+        if !kept {
+            return Err(error);
+        }
+        let again = || self.target.link(Some(self.link.number()), self.deadline);
+        let link = self.second.get_or_init(again).await.as_ref().map_err(Clone::clone)?;
+        self.send(link, request, &command).await.map_err(Failure::into_inner)
+    }
+
+    async fn send(&self, link: &Link, request: &Request, command: &Cmd) -> Result<Value, Failure> {
+        match timeout_at(self.deadline, link.send(command)).await {
+            Ok(Ok(value)) => Ok(value),
+            // A connection that ended inside a reply is an error of the parser.
+            Ok(Err(error)) if error.is_connection_dropped() || error.is_unrecoverable_error() => {
+                Err(Failure::Dropped(ReplyError::new(request.name(), &error)))
+            }
+            Ok(Err(error)) => Err(Failure::Answered(ReplyError::new(request.name(), &error))),
+            Err(_) => Err(Failure::Answered(ReplyError::timeout(request.name()))),
+        }
+    }
+}
+
+/// Why there is no reply.
+enum Failure {
+    /// The connection ended before the reply came.
+    Dropped(ReplyError),
+    /// Anything that a new connection would not mend.
+    Answered(ReplyError),
+}
+
+impl Failure {
+    fn into_inner(self) -> ReplyError {
+        match self {
+            Failure::Dropped(error) | Failure::Answered(error) => error,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,14 @@
+//! The exporter against real servers, recorded ones and ones that misbehave.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
+
+mod binary;
+mod endpoints;
+mod faults;
+mod features;
+mod injection;
+mod live;
+mod recording;
+mod replay;
+mod support;
+mod tls;

@@ -1,0 +1,158 @@
+//! A small HTTP/1.1 client for tests: one connection a request, a deadline over everything.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request as HttpRequest, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// A request being put together; only `http://` addresses.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: Method,
+    url: String,
+    headers: Vec<(String, String)>,
+    body: Bytes,
+    timeout: Duration,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status code.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body as it came, still compressed if it was.
+    pub body: Bytes,
+    /// Body as text; bytes that are not UTF-8 are replaced.
+    pub text: String,
+}
+
+impl Response {
+    /// A header as text, if it is there.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// When it is not JSON: shows the body.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        serde_json::from_str(&self.text)
+            .with_context(|| format!("not JSON (status {}): {}", self.status, self.text))
+    }
+}
+
+/// `GET url`, within 10 s.
+///
+/// # Errors
+/// As [`Request::send`].
+pub async fn get(url: &str) -> Result<Response> {
+    Request::new(Method::GET, url).send().await
+}
+
+/// `POST url` with a JSON body, within 10 s.
+///
+/// # Errors
+/// As [`Request::send`].
+pub async fn post(url: &str, body: &serde_json::Value) -> Result<Response> {
+    Request::new(Method::POST, url).json(body).send().await
+}
+
+impl Request {
+    /// A request without headers of its own and without a body.
+    pub fn new(method: Method, url: impl Into<String>) -> Self {
+        Self {
+            method,
+            url: url.into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sends these bytes.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sends JSON.
+    #[must_use]
+    pub fn json(self, body: &serde_json::Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// How long everything may take: connecting, sending, the whole answer.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sends it and reads the whole answer.
+    ///
+    /// # Errors
+    /// When it cannot be sent or the answer is not whole in time. A status of 4xx or 5xx is no error.
+    pub async fn send(self) -> Result<Response> {
+        let (what, timeout) = (format!("{} {}", self.method, self.url), self.timeout);
+        match tokio::time::timeout(timeout, self.exchange()).await {
+            Ok(result) => result.with_context(|| what),
+            Err(_) => Err(anyhow!("{what}: no whole answer within {timeout:?}")),
+        }
+    }
+
+    async fn exchange(self) -> Result<Response> {
+        let uri: Uri = self.url.parse().context("not a URL")?;
+        if uri.scheme_str() != Some("http") {
+            bail!("only http:// is spoken here");
+        }
+        let authority = uri.authority().context("no host in the URL")?.clone();
+        let stream = TcpStream::connect((
+            authority.host().trim_matches(['[', ']']),
+            authority.port_u16().unwrap_or(80),
+        ))
+        .await
+        .context("connecting")?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("starting HTTP")?;
+        let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let mut request =
+            HttpRequest::builder().method(self.method).uri(path).header(header::HOST, authority.as_str());
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(self.body)).context("building the request")?;
+        let exchange = async {
+            let response = sender.send_request(request).await.context("sending the request")?;
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.context("reading the body")?.to_bytes();
+            anyhow::Ok((parts, body))
+        };
+        tokio::pin!(exchange, connection);
+        // Driven here and not in a task: giving up on the request closes the connection.
+        let (parts, body) = tokio::select! {
+            answer = &mut exchange => answer?,
+            ended = &mut connection => {
+                ended.context("the connection failed")?;
+                exchange.await?
+            }
+        };
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Ok(Response { status: parts.status, headers: parts.headers, body, text })
+    }
+}

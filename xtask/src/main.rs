@@ -1,0 +1,62 @@
+//! `cargo xtask …`: everything a developer or an operator does here, one file a command. CI calls the same commands.
+
+mod cargo;
+mod down;
+mod fmt;
+mod lint;
+mod progress;
+mod stack;
+mod status;
+mod test;
+mod traffic;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Commands of the AutoDealGenie monitoring suite.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build and start everything without Docker, wait until Prometheus sees it, show where it is
+    Up(up::Args),
+    /// End what `up` started
+    Down(down::Args),
+    /// Show what `up` started and how it is
+    Status(status::Args),
+    /// Use the backend as its users would
+    Traffic(traffic::Args),
+    /// Prepare what the tests need and run every check
+    Test(test::Args),
+    /// Format the code
+    Fmt(fmt::Args),
+    /// Check the code with clippy
+    Lint,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Up(args) => up::run(&args).await,
+        Command::Down(args) => down::run(&args).await,
+        Command::Status(args) => status::run(&args).await,
+        Command::Traffic(args) => traffic::run(&args).await,
+        Command::Test(args) => test::run(&args).await,
+        Command::Fmt(args) => fmt::run(&args),
+        Command::Lint => lint::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

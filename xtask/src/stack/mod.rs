@@ -1,0 +1,43 @@
+//! The development stack: its folder, its parts and how they are ended.
+
+pub(crate) mod prometheus;
+pub(crate) mod start;
+pub(crate) mod state;
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use testkit::{free_port, servers};
+
+/// The option that every command of the stack has.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Location {
+    /// Folder for data, logs and state [default: target/stack]
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+}
+
+impl Location {
+    /// The folder, made if missing.
+    pub(crate) fn folder(&self) -> Result<PathBuf> {
+        let Some(folder) = &self.dir else { return servers::private_dir("stack") };
+        std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        folder.canonicalize().with_context(|| format!("finding {}", folder.display()))
+    }
+}
+
+/// `standard` when nobody listens there, else a free port.
+pub(crate) fn port(standard: u16) -> Result<u16> {
+    if TcpListener::bind(("127.0.0.1", standard)).is_ok() {
+        return Ok(standard);
+    }
+    free_port().context("looking for a free port")
+}
+
+/// Where a part's log is.
+pub(crate) fn log_path(folder: &Path, part: &str) -> PathBuf {
+    folder.join("log").join(format!("{part}.log"))
+}

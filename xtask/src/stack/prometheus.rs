@@ -1,0 +1,120 @@
+//! Prometheus' configuration for the stack, and what it says about its targets.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use testkit::{http, servers::workspace_root};
+
+/// Copies `monitoring/prometheus` into `folder` with target files of this stack: pairs of job and address.
+/// Gives the path of the configuration.
+pub(crate) fn configure(folder: &Path, targets: &[(String, String)]) -> Result<PathBuf> {
+    let source = workspace_root()?.join("monitoring/prometheus");
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    copy(&source, folder)?;
+    let files = folder.join("targets");
+    fs::remove_dir_all(&files).with_context(|| format!("removing {}", files.display()))?;
+    fs::create_dir(&files).with_context(|| format!("creating {}", files.display()))?;
+    for (job, address) in targets {
+        let file = files.join(format!("{job}.yml"));
+        fs::write(&file, format!("- targets: ['{address}']\n"))
+            .with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(folder.join("prometheus.yml"))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+        let entry = entry.with_context(|| format!("reading {}", from.display()))?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target).with_context(|| format!("copying to {}", target.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A target as Prometheus sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) job: String,
+    /// `up`, `down` or `unknown`.
+    pub(crate) health: String,
+    /// Why it is down.
+    pub(crate) last_error: String,
+}
+
+/// Every active target of the Prometheus at `url`.
+pub(crate) async fn targets(url: &str) -> Result<Vec<Target>> {
+    let answer = http::get(&format!("{url}/api/v1/targets?state=active")).await?;
+    if !answer.status.is_success() {
+        bail!("Prometheus says {}: {}", answer.status, answer.text);
+    }
+    parse(&answer.text)
+}
+
+fn parse(text: &str) -> Result<Vec<Target>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data {
+        active_targets: Vec<Active>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Active {
+        labels: Labels,
+        health: String,
+        #[serde(default)]
+        last_error: String,
+    }
+    #[derive(Deserialize)]
+    struct Labels {
+        job: String,
+    }
+    let answer: Answer = serde_json::from_str(text).context("reading Prometheus' targets")?;
+    let targets = answer.data.active_targets.into_iter();
+    Ok(targets
+        .map(|target| Target { job: target.labels.job, health: target.health, last_error: target.last_error })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read_from_the_api() {
+        let text = r#"{"status":"success","data":{"activeTargets":[{"discoveredLabels":{},
+            "labels":{"instance":"127.0.0.1:9121","job":"redis"},"scrapeUrl":"http://127.0.0.1:9121/metrics",
+            "lastError":"connection refused","health":"down"}],"droppedTargets":[]}}"#;
+        let target = Target {
+            job: "redis".to_owned(),
+            health: "down".to_owned(),
+            last_error: "connection refused".to_owned(),
+        };
+        assert_eq!(parse(text).unwrap(), [target]);
+    }
+
+    #[test]
+    fn the_copied_configuration_has_this_stacks_targets_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = ("redis".to_owned(), "127.0.0.1:1".to_owned());
+        let config = configure(&folder.path().join("prometheus"), &[target]).unwrap();
+        assert!(config.exists());
+        let targets = folder.path().join("prometheus/targets");
+        assert_eq!(fs::read_dir(&targets).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(targets.join("redis.yml")).unwrap(), "- targets: ['127.0.0.1:1']\n");
+    }
+}

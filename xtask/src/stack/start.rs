@@ -1,0 +1,361 @@
+//! Starts the parts of the stack one after the other and waits until each answers.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use testkit::{
+    http,
+    postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres},
+    process::{Process, ProcessBuilder},
+    redis::Redis,
+    servers::{self, Installed, workspace_root},
+    user,
+};
+
+use super::{
+    log_path, port, prometheus,
+    state::{Identity, PartState, State},
+};
+use crate::progress::step;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Prometheus spreads first scrapes over its interval of 15 s; a slow machine gets a few more.
+const SCRAPE_LIMIT: Duration = Duration::from_secs(90);
+
+/// The role and database of the backend, and the role of the business exporter: passwords of a development stack
+/// that listens on this machine only.
+const OWNER: &str = "autodealgenie";
+const READER: &str = "business";
+
+/// Programs of this workspace.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub(crate) backend: PathBuf,
+    pub(crate) pg_exporter: PathBuf,
+    pub(crate) redis_exporter: PathBuf,
+    pub(crate) business_exporter: PathBuf,
+    /// For the traffic. The build may have replaced the file of the program that runs now.
+    pub(crate) xtask: PathBuf,
+}
+
+/// What holds a part: dropping it ends the part.
+enum Guard {
+    Process(Process),
+    Postgres(Box<Postgres>),
+    Redis(Box<Redis>),
+}
+
+impl Guard {
+    fn leave(self) {
+        match self {
+            Self::Process(process) => drop(process.leave()),
+            Self::Postgres(postgres) => drop(postgres.leave()),
+            Self::Redis(redis) => drop(redis.leave()),
+        }
+    }
+}
+
+/// A stack being started or running.
+pub(crate) struct Stack {
+    folder: PathBuf,
+    detach: bool,
+    guards: Vec<Guard>,
+    pub(crate) state: State,
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // The last started goes first: nobody loses what it depends on before it ends.
+        while let Some(guard) = self.guards.pop() {
+            drop(guard);
+        }
+    }
+}
+
+impl Stack {
+    pub(crate) fn new(folder: PathBuf, detach: bool) -> Self {
+        let runner = if detach { None } else { Identity::of(std::process::id()) };
+        Self { folder, detach, guards: Vec::new(), state: State { runner, parts: Vec::new() } }
+    }
+
+    /// Starts everything but the traffic, and waits until Prometheus has scraped every target.
+    pub(crate) async fn start(&mut self, programs: &Programs, rate: f64) -> Result<()> {
+        let (postgres, monitoring) = step("find or fetch the servers", async {
+            let postgres = servers::default_postgres().await?;
+            servers::get("redis-7.0").await?;
+            anyhow::Ok((postgres, servers::get("monitoring").await?))
+        })
+        .await?;
+
+        let database = step("start postgresql", self.postgres(&postgres)).await?;
+        let redis = step("start redis", self.redis()).await?;
+        let backend = port(8000)?;
+        let backend_url = format!("http://127.0.0.1:{backend}");
+        let builder = self
+            .program("autodealgenie-backend", &programs.backend)
+            .args(["--listen", &format!("127.0.0.1:{backend}")])
+            .env("DATABASE_URL", format!("postgresql://{OWNER}:{OWNER}@{database}/{OWNER}"))
+            .env("REDIS_URL", &redis);
+        self.serve("autodealgenie-backend", Some("autodealgenie-backend"), builder, backend, "/health")
+            .await?;
+
+        let exporter =
+            format!("postgresql://{EXPORTER}:{EXPORTER_PASSWORD}@{database}/{OWNER}?sslmode=disable");
+        let at = port(9187)?;
+        let builder = self.program("pg-exporter", &programs.pg_exporter).args(["--dsn", &exporter]);
+        self.exporter("pg-exporter", "postgres", builder, at).await?;
+
+        let at = port(9121)?;
+        let builder = self.program("redis-exporter", &programs.redis_exporter).args(["--url", &redis]);
+        self.exporter("redis-exporter", "redis", builder, at).await?;
+
+        let at = port(9188)?;
+        let config = workspace_root()?.join("exporters/business-exporter/config/autodealgenie.yml");
+        let builder =
+            self.program("business-exporter", &programs.business_exporter).arg("--config").arg(config).env(
+                "DATABASE_URL",
+                format!("postgresql://{READER}:{READER}@{database}/{OWNER}?sslmode=disable"),
+            );
+        self.exporter("business-exporter", "business", builder, at).await?;
+
+        let at = port(9100)?;
+        let builder = monitoring
+            .process("node-exporter", "prometheus-node-exporter", log_path(&self.folder, "node-exporter"))
+            .arg(format!("--web.listen-address=127.0.0.1:{at}"));
+        self.serve("node-exporter", Some("node"), builder, at, "/metrics").await?;
+
+        self.alertmanager(&monitoring).await?;
+        if rate > 0.0 {
+            let builder = self.program("traffic", &programs.xtask).args(["traffic", "--url", &backend_url]);
+            let builder = builder.args(["--rate", &rate.to_string()]);
+            self.keep("traffic", None, backend_url, builder.spawn_as(self.detach)?)?;
+        }
+        let prometheus = self.prometheus(&monitoring).await?;
+        self.wait_for_targets(&prometheus).await
+    }
+
+    /// Leaves everything running.
+    pub(crate) fn leave(mut self) {
+        self.guards.drain(..).for_each(Guard::leave);
+    }
+
+    /// The first part that has ended, with the end of its log.
+    pub(crate) fn ended(&self) -> Option<anyhow::Error> {
+        let part = self.state.parts.iter().find(|part| !part.process.alive())?;
+        Some(anyhow!(
+            "{} has ended; its log {} ends with:\n{}",
+            part.name,
+            part.log.display(),
+            tail(&part.log)
+        ))
+    }
+
+    fn program(&self, name: &str, program: &Path) -> ProcessBuilder {
+        Process::builder(name, program, log_path(&self.folder, name))
+    }
+
+    fn data(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.join("data").join(name);
+        user::make_folder(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Starts PostgreSQL with the roles and the database of the stack, and gives its address.
+    async fn postgres(&mut self, installed: &Installed) -> Result<String> {
+        let parent = self.folder.join("data");
+        std::fs::create_dir_all(&parent).with_context(|| format!("creating {}", parent.display()))?;
+        let log = log_path(&self.folder, "postgresql");
+        let mut builder = Postgres::builder()
+            // Named after the release: another one cannot read the files.
+            .data(parent.join(&installed.name))
+            .log(&log)
+            .port(port(5432)?)
+            .preload("pg_stat_statements");
+        if self.detach {
+            builder = builder.detached();
+        }
+        let server = builder.start().await?;
+        prepare_database(&server).await?;
+        let address = server.addr().to_string();
+        let pid = server.pid().context("PostgreSQL has no process")?;
+        self.guards.push(Guard::Postgres(Box::new(server)));
+        self.note("postgresql", None, format!("postgresql://{address}/{OWNER}"), pid, log, true)?;
+        Ok(address)
+    }
+
+    /// Starts Redis and gives its URL.
+    async fn redis(&mut self) -> Result<String> {
+        let log = log_path(&self.folder, "redis");
+        let mut builder = Redis::builder().data(self.data("redis")?).log(&log).port(port(6379)?);
+        if self.detach {
+            builder = builder.detached();
+        }
+        let server = builder.start().await?;
+        let (url, pid) = (server.url(), server.pid().context("Redis has no process")?);
+        self.guards.push(Guard::Redis(Box::new(server)));
+        self.note("redis", None, url.clone(), pid, log, false)?;
+        Ok(url)
+    }
+
+    async fn exporter(&mut self, name: &str, job: &str, builder: ProcessBuilder, at: u16) -> Result<()> {
+        let builder = builder.args(["--web.listen-address", &format!("127.0.0.1:{at}")]);
+        self.serve(name, Some(job), builder, at, "/metrics").await
+    }
+
+    async fn alertmanager(&mut self, installed: &Installed) -> Result<()> {
+        let (at, data) = (port(9093)?, self.data("alertmanager")?);
+        let config = workspace_root()?.join("monitoring/alertmanager/alertmanager.yml");
+        // The account of the servers may not reach the source.
+        let copy = self.folder.join("alertmanager.yml");
+        std::fs::copy(&config, &copy).with_context(|| format!("copying {}", config.display()))?;
+        let builder = installed
+            .process("alertmanager", "prometheus-alertmanager", log_path(&self.folder, "alertmanager"))
+            .current_dir(installed.root.join("usr/share/prometheus/alertmanager"))
+            .arg(format!("--config.file={}", copy.display()))
+            .arg(format!("--storage.path={}", data.display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{at}"))
+            // One node: no gossip.
+            .arg("--cluster.listen-address=");
+        self.serve("alertmanager", Some("alertmanager"), builder, at, "/-/ready").await
+    }
+
+    /// Starts Prometheus with every other part as target, and gives its URL.
+    async fn prometheus(&mut self, installed: &Installed) -> Result<String> {
+        let (at, data) = (port(9090)?, self.data("prometheus")?);
+        let mut targets: Vec<(String, String)> = self
+            .state
+            .parts
+            .iter()
+            .filter_map(|part| Some((part.job.clone()?, part.url.strip_prefix("http://")?.to_owned())))
+            .collect();
+        targets.push(("prometheus".to_owned(), format!("127.0.0.1:{at}")));
+        let config = prometheus::configure(&self.folder.join("prometheus"), &targets)?;
+        let builder = installed
+            .process("prometheus", "prometheus", log_path(&self.folder, "prometheus"))
+            .current_dir(installed.root.join("usr/share/prometheus/web"))
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", data.display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{at}"));
+        self.serve("prometheus", Some("prometheus"), builder, at, "/-/ready").await?;
+        Ok(format!("http://127.0.0.1:{at}"))
+    }
+
+    /// Starts a part that speaks HTTP on the port `at` and waits until it answers `path` with 200.
+    async fn serve(
+        &mut self,
+        name: &str,
+        job: Option<&str>,
+        builder: ProcessBuilder,
+        at: u16,
+        path: &str,
+    ) -> Result<()> {
+        let url = format!("http://127.0.0.1:{at}");
+        let page = format!("{url}{path}");
+        let mut process = builder.spawn_as(self.detach)?;
+        step(&format!("start {name}"), async {
+            let answers = || async { http::get(&page).await.ok().filter(|answer| answer.status == 200) };
+            process.wait_until(&format!("{page} to answer 200"), START_LIMIT, answers).await
+        })
+        .await?;
+        self.keep(name, job, url, process)
+    }
+
+    fn keep(&mut self, name: &str, job: Option<&str>, url: String, process: Process) -> Result<()> {
+        let (pid, log) = (process.pid(), process.log_path().to_owned());
+        self.guards.push(Guard::Process(process));
+        self.note(name, job, url, pid, log, false)
+    }
+
+    /// Adds a part to the state. Written at once: `down` finds it even when we are killed.
+    fn note(
+        &mut self,
+        name: &str,
+        job: Option<&str>,
+        url: String,
+        pid: u32,
+        log: PathBuf,
+        interrupt: bool,
+    ) -> Result<()> {
+        let process = Identity::of(pid).with_context(|| format!("{name} ended; its log:\n{}", tail(&log)))?;
+        let part =
+            PartState { name: name.to_owned(), job: job.map(str::to_owned), url, process, log, interrupt };
+        self.state.parts.push(part);
+        self.state.write(&self.folder)
+    }
+
+    async fn wait_for_targets(&self, url: &str) -> Result<()> {
+        let wanted: Vec<&PartState> = self.state.parts.iter().filter(|part| part.job.is_some()).collect();
+        let what = format!("wait until Prometheus has scraped all {} targets", wanted.len());
+        step(&what, async {
+            let deadline = tokio::time::Instant::now() + SCRAPE_LIMIT;
+            loop {
+                let targets = prometheus::targets(url).await?;
+                let health =
+                    |part: &PartState| targets.iter().find(|target| Some(&target.job) == part.job.as_ref());
+                let missing: Vec<_> = wanted
+                    .iter()
+                    .filter(|part| health(part).is_none_or(|target| target.health != "up"))
+                    .collect();
+                if missing.is_empty() {
+                    return Ok(());
+                }
+                if let Some(error) = self.ended() {
+                    return Err(error);
+                }
+                if tokio::time::Instant::now() >= deadline {
+                    let words = missing.iter().map(|part| {
+                        let error =
+                            health(part).map_or("not discovered", |target| target.last_error.as_str());
+                        format!("{}: {error}; its log ends with:\n{}", part.name, tail(&part.log))
+                    });
+                    bail!("not up after {SCRAPE_LIMIT:?}: {}", words.collect::<Vec<_>>().join("\n"));
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        })
+        .await
+    }
+}
+
+trait SpawnAs {
+    fn spawn_as(self, detached: bool) -> Result<Process>;
+}
+
+impl SpawnAs for ProcessBuilder {
+    fn spawn_as(self, detached: bool) -> Result<Process> {
+        if detached { self.detached().spawn() } else { self.spawn() }
+    }
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    let text =
+        std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// Makes the roles and the database, unless an earlier `up` did.
+async fn prepare_database(server: &Postgres) -> Result<()> {
+    for role in [OWNER, READER] {
+        if server.psql(&format!("SELECT 1 FROM pg_roles WHERE rolname = '{role}'")).await?.is_none() {
+            server.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD '{role}'")).await?;
+        }
+    }
+    if server.psql(&format!("SELECT 1 FROM pg_database WHERE datname = '{OWNER}'")).await?.is_none() {
+        server.sql(&format!("CREATE DATABASE {OWNER} OWNER {OWNER}")).await?;
+    }
+    let client = server.client_as("postgres", "", OWNER).await?;
+    client
+        .batch_execute(&format!(
+            "GRANT CREATE, USAGE ON SCHEMA public TO {OWNER};
+             ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA public GRANT SELECT ON TABLES TO {READER};
+             GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER};
+             CREATE EXTENSION IF NOT EXISTS pg_stat_statements;"
+        ))
+        .await
+        .context("preparing the database")
+}

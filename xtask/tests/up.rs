@@ -1,0 +1,140 @@
+//! `cargo xtask up` as a newcomer runs it: everything is scraped, and what users do is on the pages.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use http::Method;
+use serde_json::{Value, json};
+use testkit::http::{Request, Response, get, post};
+
+const JOBS: [&str; 7] =
+    ["autodealgenie-backend", "postgres", "redis", "business", "node", "prometheus", "alertmanager"];
+
+fn xtask(words: &[&str], folder: &Path) -> Result<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask")).args(words).arg("--dir").arg(folder).output();
+    let Output { status, stdout, stderr } = output.context("running xtask")?;
+    let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    ensure!(status.success(), "xtask {words:?} ended with {status}:\n{said}");
+    Ok(said)
+}
+
+/// Ends the stack also when the test fails.
+struct Down<'a>(&'a Path);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        let ended = xtask(&["down"], self.0);
+        // A second panic would hide the first.
+        assert!(ended.is_ok() || std::thread::panicking(), "{ended:?}");
+    }
+}
+
+/// Where each part answers, by name.
+fn urls(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let state: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("state.json"))?)?;
+    let parts = state["parts"].as_array().context("no parts")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(parts.iter().map(|part| (text(&part["name"]), text(&part["url"]))).collect())
+}
+
+/// The values of a PromQL expression by the labels of its series.
+async fn query(prometheus: &str, expression: &str) -> Result<Vec<(Value, f64)>> {
+    let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let answer = get(&format!("{prometheus}/api/v1/query?query={encoded}")).await?.json()?;
+    let series = answer["data"]["result"].as_array().with_context(|| format!("{expression}: {answer}"))?;
+    let value = |one: &Value| one["value"][1].as_str().and_then(|text| text.parse().ok());
+    series.iter().map(|one| Ok((one["metric"].clone(), value(one).context("no value")?))).collect()
+}
+
+async fn sum(prometheus: &str, expression: &str) -> Result<f64> {
+    Ok(query(prometheus, expression).await?.iter().map(|(_, value)| value).sum())
+}
+
+async fn created(response: Response) -> Result<Value> {
+    ensure!(response.status == 201, "{}: {}", response.status, response.text);
+    response.json()
+}
+
+#[tokio::test]
+async fn everything_is_scraped_and_deals_are_counted() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path().join("stack");
+    let shown = xtask(&["up", "--detach", "--no-build", "--rate", "0"], &folder)?;
+    let _down = Down(&folder);
+    let urls = urls(&folder)?;
+    for part in
+        ["postgresql", "redis", "autodealgenie-backend", "pg-exporter", "redis-exporter", "business-exporter"]
+    {
+        assert!(urls.contains_key(part) && shown.contains(part), "{part} is missing: {shown}");
+    }
+    let prometheus = &urls["prometheus"];
+    let up = query(prometheus, "up").await?;
+    for job in JOBS {
+        let found = up.iter().any(|(labels, value)| labels["job"] == job && *value == 1.0);
+        assert!(found, "job {job} is not up: {up:?}");
+    }
+    for (job, family) in [
+        ("postgres", "pg_stat_database_xact_commit"),
+        ("redis", "redis_commands_processed_total"),
+        ("business", "autodealgenie_deals"),
+        ("autodealgenie-backend", "http_requests_total"),
+    ] {
+        assert!(
+            !query(prometheus, &format!("{family}{{job=\"{job}\"}}")).await?.is_empty(),
+            "{family} of {job}"
+        );
+    }
+    // Every page is clean to a strict parser and to promtool; only names taken over from the peers are not by the book.
+    for part in ["autodealgenie-backend", "business-exporter", "pg-exporter", "redis-exporter"] {
+        let text = get(&format!("{}/metrics", urls[part])).await?.text;
+        testkit::page::parse(&text).with_context(|| part.to_owned())?;
+        let findings = testkit::page::promtool_findings(&text).await?;
+        let ours = |finding: &&String| {
+            part.starts_with("auto") || part.starts_with("business") || finding.contains("_exporter_")
+        };
+        assert_eq!(findings.iter().filter(ours).collect::<Vec<_>>(), Vec::<&String>::new(), "{part}");
+    }
+    // No alarm where nothing is wrong.
+    for expression in [
+        "pg_up != 1",
+        "redis_up != 1",
+        "{__name__=~\".*_outcome\", outcome!~\"ok|unsupported_version|missing_extension\"} == 1",
+    ] {
+        assert_eq!(query(prometheus, expression).await?, [], "{expression}");
+    }
+
+    let backend = &urls["autodealgenie-backend"];
+    let account = json!({"email": "ada@example.com", "username": "ada", "password": "correct horse battery"});
+    created(post(&format!("{backend}/api/v1/auth/signup"), &account).await?).await?;
+    let login = json!({"email": account["email"], "password": account["password"]});
+    let login = post(&format!("{backend}/api/v1/auth/login"), &login).await?.json()?;
+    let token = login["token"].as_str().with_context(|| format!("no token: {login}"))?.to_owned();
+    for n in 0..3 {
+        let deal = json!({
+            "vehicle_make": "Toyota", "vehicle_model": "Camry", "vehicle_year": 2024, "vehicle_mileage": 10 + n,
+            "vehicle_vin": format!("1HGCM82633A00435{n}"), "asking_price": 25_000.0 + f64::from(n),
+        });
+        let request = Request::new(Method::POST, format!("{backend}/api/v1/deals"))
+            .header("Authorization", format!("Bearer {token}"))
+            .json(&deal);
+        created(request.send().await?).await?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        let counted =
+            sum(prometheus, "autodealgenie_deals_created_total{job=\"autodealgenie-backend\"}").await?;
+        let held = sum(prometheus, "autodealgenie_deals{job=\"business\"}").await?;
+        let signups =
+            sum(prometheus, "autodealgenie_user_signups_total{job=\"autodealgenie-backend\"}").await?;
+        if (counted, held, signups) == (3.0, 3.0, 1.0) {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "backend {counted}, business {held}, signups {signups}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(xtask(&["status"], &folder)?.contains("prometheus"));
+    Ok(())
+}
