@@ -10,10 +10,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -23,7 +23,7 @@ use tokio_postgres::{Client, NoTls, error::SqlState};
 
 use crate::{
     free_port,
-    process::{Process, children},
+    process::{POLL, Process, Stat, children},
     servers::{self, Installed},
     user::{self, Account},
 };
@@ -36,6 +36,7 @@ pub const EXPORTER: &str = "exporter";
 pub const EXPORTER_PASSWORD: &str = "exporter-secret";
 
 const START_LIMIT: Duration = Duration::from_secs(60);
+const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 const PORT_ATTEMPTS: u32 = 5;
 
 /// Settings that every test server has; those of the builder come later and win.
@@ -364,13 +365,27 @@ impl Postgres {
         self.run().await
     }
 
-    /// Freezes the postmaster and every backend: connections stay open and nobody answers.
+    /// Freezes the postmaster and every backend, and returns when all of them stand still: connections stay open and
+    /// nobody answers.
     ///
     /// # Errors
-    /// When the server is not running.
-    pub fn pause(&mut self) -> Result<()> {
+    /// When the server is not running, or something of it still runs after ten seconds.
+    pub async fn pause(&mut self) -> Result<()> {
         self.pause_postmaster()?;
-        self.signal_children(Signal::SIGSTOP);
+        let postmaster = self.pid().context("the server has no pid")?;
+        let deadline = Instant::now() + PAUSE_LIMIT;
+        // The signal is delivered some time after it was sent: until the postmaster stands, it may fork one more child.
+        // A child that ended meanwhile stays a zombie, since its parent cannot wait for it.
+        let stands = |pid: u32| Stat::of(pid).is_none_or(|stat| matches!(stat.state, 'T' | 'Z'));
+        while !(stands(postmaster) && children(postmaster).into_iter().all(stands)) {
+            ensure!(
+                Instant::now() < deadline,
+                "{} does not stand still after {PAUSE_LIMIT:?}",
+                self.installed.name
+            );
+            self.signal_children(Signal::SIGSTOP);
+            tokio::time::sleep(POLL).await;
+        }
         Ok(())
     }
 

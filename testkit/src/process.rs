@@ -27,7 +27,7 @@ use nix::{
 use crate::user::Account;
 
 /// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);
 /// How many lines of the log an error shows.
 const LOG_LINES: usize = 30;
 

@@ -88,7 +88,7 @@ async fn a_hung_server_is_down_inside_the_deadline() -> anyhow::Result<()> {
     let mut server = Postgres::start().await?;
     let exporter = exporter(&server.dsn(), &[]).await?;
     wait_until_whole(&exporter).await?;
-    server.pause()?;
+    server.pause().await?;
     // `scrape` gives up after the two seconds that the header promises.
     for page in join_all((0..10).map(|_| exporter.scrape(2.0))).await {
         assert_eq!(page?.value("pg_up", &[]), Some(0.0));
