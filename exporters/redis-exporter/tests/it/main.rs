@@ -7,6 +7,7 @@ mod endpoints;
 mod faults;
 mod features;
 mod injection;
+mod insight;
 mod live;
 mod recording;
 mod replay;
