@@ -51,8 +51,10 @@ const LOST: &[(&str, &[&str])] = &[
     ("sentinel|slaves", &["sentinel_master_ok_slaves"]),
 ];
 
+type Version = (u32, u32);
+
 /// The servers that get a rule of their own: name, `redis_version`, `valkey_version`.
-pub const SERVERS: &[(&str, (u32, u32), (u32, u32))] = &[
+pub const SERVERS: &[(&str, Version, Version)] = &[
     ("Redis 6.2", (6, 2), (0, 0)),
     ("Redis 7.0", (7, 0), (0, 0)),
     ("Redis 7.2 to 8.0, Valkey 7.2", (7, 2), (0, 0)),

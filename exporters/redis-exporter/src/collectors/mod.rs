@@ -176,7 +176,9 @@ impl Replies {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::request::tests::value;
     use exposition::{Page, parse, text};
+    use proptest::prelude::*;
 
     /// Replies made of an INFO text and given values.
     pub(crate) fn replies(info: &str, values: impl IntoIterator<Item = (Request, Value)>) -> Replies {
@@ -209,6 +211,41 @@ pub(crate) mod tests {
             .collect();
         lines.sort();
         lines
+    }
+
+    /// Every section there is.
+    fn every_section() -> Vec<Box<dyn Section>> {
+        let mut options = Options { include_config: true, ..Options::default() };
+        let features = &mut options.features;
+        (features.clients, features.modules) = (true, true);
+        features.client_groups = Some(crate::options::ClientGroups::default());
+        let sampler = crate::options::SamplerOptions::default();
+        features.sampler = Some(crate::options::SamplerOptions { insight: true, ..sampler });
+        all(&options)
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_replies_never_panic(value in value(), info in "(# ?[A-Z][a-z]{0,8}\r\n|[a-z_0-9]{0,12}:[-a-z0-9=,.:]{0,20}\r\n){0,8}") {
+            let mut replies = replies(&info, []);
+            let known = Server { version: (8, 2), cluster: true, ..Server::default() };
+            let sentinel = Server { sentinel: true, masters: vec!["m".to_owned()], ..Server::default() };
+            for section in every_section() {
+                for request in [&known, &sentinel].into_iter().flat_map(|server| section.requests(server)) {
+                    replies.replies.insert(request, Ok(Arc::new(value.clone())));
+                }
+            }
+            for section in every_section() {
+                let mut page = Snapshot::new();
+                let _ = section.write(&replies, &mut page);
+                page.seal();
+            }
+        }
+
+        #[test]
+        fn arbitrary_pages_of_scan_never_panic(value in value()) {
+            let _ = crate::keyspace_walk::page(&value);
+        }
     }
 
     #[test]

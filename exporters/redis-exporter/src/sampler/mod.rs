@@ -218,7 +218,7 @@ impl Sampler {
                 match reply {
                     // A key that is gone weighs nothing.
                     Ok(reply) => {
-                        integer(&reply).into_iter().for_each(|memory| pass.weigh(key.clone(), memory))
+                        integer(&reply).into_iter().for_each(|memory| pass.weigh(key.clone(), memory));
                     }
                     Err(error) => self.note(Work::Weigh, &error),
                 }
