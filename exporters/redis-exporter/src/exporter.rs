@@ -15,6 +15,7 @@ use crate::collectors;
 use crate::connection::Target;
 use crate::error::{Reason, ReplyError};
 use crate::options::Options;
+use crate::sampler::Sampler;
 use crate::session::Session;
 
 /// How often the same loss is logged at most.
@@ -26,6 +27,7 @@ pub struct Exporter {
     target: Option<Arc<Target>>,
     options: Arc<Options>,
     collectors: Vec<Box<dyn Collector<Session>>>,
+    sampler: Option<Arc<Sampler>>,
     families: Families,
     state: Mutex<State>,
     /// For what the engine does not log: the loss of a part of a collector's samples.
@@ -98,12 +100,14 @@ impl Exporter {
     /// # Errors
     /// An option that cannot be used.
     pub fn new(target: Option<Arc<Target>>, options: Arc<Options>) -> anyhow::Result<Self> {
-        let collectors = collectors::enabled(&options)?;
+        let sampler = target.as_ref().and_then(|target| Sampler::new(target, &options));
+        let collectors = collectors::enabled(&options, sampler.as_ref())?;
         let families = Families::new(&options);
         Ok(Self {
             target,
             options,
             collectors,
+            sampler,
             families,
             state: Mutex::default(),
             throttle: Throttle::new(LOG_INTERVAL),
@@ -116,6 +120,11 @@ impl Exporter {
     pub fn with_request_errors(mut self, count: Arc<AtomicU64>) -> Self {
         self.request_errors = count;
         self
+    }
+
+    /// The background work that somebody must run for this target, if any.
+    pub fn sampler(&self) -> Option<Arc<Sampler>> {
+        self.sampler.clone()
     }
 
     /// Why the pass says nothing of the server; `None` when INFO was answered.

@@ -72,7 +72,7 @@ pub(crate) async fn walk(
 }
 
 /// The cursor and the keys of one reply.
-fn page(reply: &Value) -> Result<(String, Vec<Vec<u8>>), ReplyError> {
+pub(crate) fn page(reply: &Value) -> Result<(String, Vec<Vec<u8>>), ReplyError> {
     let read = || {
         let [cursor, keys] = items(reply)? else { return None };
         let keys = items(keys)?.iter().map(|key| match key {

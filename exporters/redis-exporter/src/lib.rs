@@ -3,19 +3,26 @@
 //! A scrape opens a [`session::Session`] on the target's kept connection; each collector in [`collectors`] names its
 //! requests, all of which leave in one write, and turns the replies into samples without I/O.
 
+pub mod acl;
+pub mod actions;
 pub mod address;
 pub mod allowed;
 pub mod cli;
 pub mod cluster_nodes;
 pub mod collectors;
+pub mod compare;
 pub mod connection;
 pub mod error;
 pub mod exporter;
+pub mod families;
 pub mod fields;
+mod glob;
 pub mod info;
 mod keyspace_walk;
 pub mod multi;
 pub mod options;
 pub mod request;
 pub mod routes;
+pub mod sampler;
 pub mod session;
+pub mod unmapped;

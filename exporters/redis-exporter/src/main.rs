@@ -6,6 +6,7 @@ use std::sync::Arc;
 use exporter_kit::app::{App, Failure, OrFailure, Reload, block_on, exit};
 use exporter_kit::scrape::Scraper;
 use exporter_kit::telemetry::{log, process};
+use redis_exporter::actions;
 use redis_exporter::address::Credentials;
 use redis_exporter::allowed::Allowed;
 use redis_exporter::cli::Cli;
@@ -24,6 +25,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let options = Arc::new(cli.options().or_misconfigured()?);
     let target = cli.target(&options).or_misconfigured()?.map(Arc::new);
+    if cli.action().is_some() || cli.report_unmapped() {
+        return block_on(actions::run(cli, target, options));
+    }
     match &target {
         Some(target) => tracing::info!(server = %target.address(), "scraping"),
         None => tracing::info!("there is no target: only the exporter's own metrics are served"),
@@ -36,6 +40,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let exporter = Exporter::new(target.clone(), options).or_misconfigured()?;
     let exporter = exporter.with_request_errors(Arc::clone(&multi.errors));
     block_on(async {
+        if let Some(sampler) = exporter.sampler() {
+            tokio::spawn(sampler.run());
+        }
         let decorate = move |page: &mut exposition::Snapshot| {
             if let Some(build) = &own {
                 process::append(page);

@@ -145,6 +145,8 @@ impl Multi {
     fn with_keys(&self, parameters: &HashMap<String, String>) -> Result<Options, String> {
         let mut options = (*self.options).clone();
         let features = &mut options.features;
+        // What a request chooses is read for the request.
+        features.sampler = None;
         let read = |name: &str| -> Result<Vec<KeyArg>, String> {
             let text = parameters.get(name).map_or("", String::as_str);
             KeyArg::parse_list(text).map_err(|error| format!("{name}: {error}"))

@@ -1,5 +1,8 @@
 //! What the operator chose: which families are wanted and in which shape.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use exposition::{Desc, Kind};
 use percent_encoding::percent_decode_str;
 
@@ -36,6 +39,8 @@ pub struct Options {
     pub append_role: bool,
     /// What costs more than the default scrape.
     pub features: Features,
+    /// Gets each family that is described.
+    pub record: Option<Arc<Mutex<Vec<Desc>>>>,
 }
 
 impl Default for Options {
@@ -51,6 +56,7 @@ impl Default for Options {
             include_empty_databases: true,
             append_role: false,
             features: Features::default(),
+            record: None,
         }
     }
 }
@@ -78,6 +84,8 @@ pub struct Features {
     pub max_key_groups: usize,
     /// Keys that one SCAN looks at.
     pub batch: u32,
+    /// Patterns are walked, and keys looked at, in the background; `None` for within the scrape.
+    pub sampler: Option<SamplerOptions>,
     /// Check no keys and streams on a master.
     pub only_replicas: bool,
     /// Lua scripts that return names and numbers.
@@ -88,6 +96,8 @@ pub struct Features {
     pub clients: bool,
     /// The port of each client as a label.
     pub client_port: bool,
+    /// Clients by name, library, user and database.
+    pub client_groups: Option<ClientGroups>,
     /// The modules of the server.
     pub modules: bool,
     /// The search indexes whose name this expression matches.
@@ -115,11 +125,13 @@ impl Default for Features {
             key_groups: Vec::new(),
             max_key_groups: 100,
             batch: 1000,
+            sampler: None,
             only_replicas: false,
             scripts: Vec::new(),
             scripts_read_only: false,
             clients: false,
             client_port: false,
+            client_groups: None,
             modules: false,
             search_indexes: None,
             sentinel_peers: false,
@@ -127,6 +139,40 @@ impl Default for Features {
             tile38: false,
             ping: false,
         }
+    }
+}
+
+/// Bounds of the clients by group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientGroups {
+    /// Clients above which they are not listed.
+    pub clients: u64,
+    /// Groups before the rest is one group.
+    pub groups: usize,
+    /// Clients with the most memory that are shown.
+    pub top: usize,
+}
+
+impl Default for ClientGroups {
+    fn default() -> Self {
+        Self { clients: 10_000, groups: 100, top: 10 }
+    }
+}
+
+/// What the background sampler does, and what it may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SamplerOptions {
+    /// The server's time that it may take in each second.
+    pub budget: Duration,
+    /// The greatest keys, and a look at random ones, beside the patterns.
+    pub insight: bool,
+    /// How many of the greatest keys of a database.
+    pub top: usize,
+}
+
+impl Default for SamplerOptions {
+    fn default() -> Self {
+        Self { budget: Duration::from_millis(5), insight: false, top: 20 }
     }
 }
 
@@ -187,7 +233,11 @@ impl Options {
     pub fn desc(&self, kind: Kind, family: &str, help: &str) -> Desc {
         let name: &'static str = format!("{}_{family}", self.namespace).leak();
         let help: &'static str = help.to_owned().leak();
-        Desc::new(kind, name, help)
+        let desc = Desc::new(kind, name, help);
+        if let Some(record) = &self.record {
+            record.lock().unwrap_or_else(PoisonError::into_inner).push(desc.clone());
+        }
+        desc
     }
 
     /// [`Options::desc`] for a gauge.

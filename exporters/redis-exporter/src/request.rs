@@ -17,6 +17,9 @@ pub const CONFIG_PARAMETERS: &[&str] = &[
     "repl-backlog-size",
 ];
 
+/// Slots that are shown.
+const TOP_SLOTS: &str = "20";
+
 /// One command with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Request {
@@ -36,8 +39,10 @@ pub enum Request {
     LatencyHistogram,
     /// `SLOWLOG LEN`.
     SlowlogLen,
-    /// `SLOWLOG GET 1`.
-    SlowlogGet,
+    /// The newest entries of a log: `SLOWLOG GET count` or `COMMANDLOG GET count type`.
+    Log(Log, u64),
+    /// `CLUSTER SLOT-STATS` of the slots with the most keys.
+    SlotStats,
     /// `SENTINEL MASTERS`.
     SentinelMasters,
     /// `SENTINEL CKQUORUM master`.
@@ -73,7 +78,7 @@ impl Request {
     /// The command as it is sent.
     pub fn command(&self, options: &Options) -> Cmd {
         let config = options.config_command.as_deref().unwrap_or("CONFIG");
-        let words: Vec<&str> = match self {
+        let list: Vec<&str> = match self {
             Request::Info => vec!["INFO", "ALL"],
             Request::InfoPlain => vec!["INFO"],
             Request::Config => [config, "GET"].into_iter().chain(CONFIG_PARAMETERS.iter().copied()).collect(),
@@ -82,7 +87,13 @@ impl Request {
             Request::LatencyLatest => vec!["LATENCY", "LATEST"],
             Request::LatencyHistogram => vec!["LATENCY", "HISTOGRAM"],
             Request::SlowlogLen => vec!["SLOWLOG", "LEN"],
-            Request::SlowlogGet => vec!["SLOWLOG", "GET", "1"],
+            Request::Log(Log::Slow, count) => return words(&["SLOWLOG", "GET", &count.to_string()]),
+            Request::Log(log, count) => {
+                return words(&["COMMANDLOG", "GET", &count.to_string(), log.as_str()]);
+            }
+            Request::SlotStats => {
+                vec!["CLUSTER", "SLOT-STATS", "ORDERBY", "KEY-COUNT", "LIMIT", TOP_SLOTS, "DESC"]
+            }
             Request::SentinelMasters => vec!["SENTINEL", "MASTERS"],
             Request::SentinelCkquorum(master) => vec!["SENTINEL", "CKQUORUM", master],
             Request::SentinelSentinels(master) => vec!["SENTINEL", "SENTINELS", master],
@@ -93,11 +104,7 @@ impl Request {
             Request::ServerExt => vec!["SERVER", "EXT"],
             Request::SentinelConfig => vec!["SENTINEL", "CONFIG", "GET", "*"],
         };
-        let mut command = Cmd::new();
-        for word in words {
-            command.arg(word);
-        }
-        command
+        words(&list)
     }
 
     /// The command's name for messages.
@@ -110,7 +117,9 @@ impl Request {
             Request::LatencyLatest => "LATENCY LATEST",
             Request::LatencyHistogram => "LATENCY HISTOGRAM",
             Request::SlowlogLen => "SLOWLOG LEN",
-            Request::SlowlogGet => "SLOWLOG GET",
+            Request::Log(Log::Slow, _) => "SLOWLOG GET",
+            Request::Log(..) => "COMMANDLOG GET",
+            Request::SlotStats => "CLUSTER SLOT-STATS",
             Request::SentinelMasters => "SENTINEL MASTERS",
             Request::SentinelCkquorum(_) => "SENTINEL CKQUORUM",
             Request::SentinelSentinels(_) => "SENTINEL SENTINELS",
@@ -124,6 +133,39 @@ impl Request {
     }
 }
 
+/// The newest entry of the slow log.
+pub const NEWEST_SLOW: Request = Request::Log(Log::Slow, 1);
+
+/// A log of commands that the server keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Log {
+    /// Commands that took long.
+    Slow,
+    /// Commands with much input.
+    LargeRequest,
+    /// Commands with much output.
+    LargeReply,
+}
+
+impl Log {
+    /// The type that COMMANDLOG calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Log::Slow => "slow",
+            Log::LargeRequest => "large-request",
+            Log::LargeReply => "large-reply",
+        }
+    }
+}
+
+fn words(words: &[&str]) -> Cmd {
+    let mut command = Cmd::new();
+    for word in words {
+        command.arg(word);
+    }
+    command
+}
+
 /// What decides which commands a server gets; read from its INFO and assumed unchanged at the next scrape,
 /// so that everything leaves in one write. A change is seen in the same scrape and asked for then.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -132,6 +174,10 @@ pub struct Server {
     pub run_id: String,
     /// Major and minor of `redis_version` (Valkey says 7.2 there).
     pub version: (u32, u32),
+    /// Major and minor of `valkey_version`; zeros when it is no Valkey, or one that does not say so.
+    pub valkey: (u32, u32),
+    /// `connected_clients`.
+    pub clients: u64,
     /// `cluster_enabled:1`.
     pub cluster: bool,
     /// It is a Sentinel.
@@ -143,8 +189,11 @@ pub struct Server {
 impl Server {
     /// Reads what INFO says about the server.
     pub fn new(info: &Info) -> Self {
-        let mut version =
-            info.get("redis_version").unwrap_or_default().split('.').map_while(|part| part.parse().ok());
+        let version = |field| {
+            let mut parts =
+                info.get(field).unwrap_or_default().split('.').map_while(|part| part.parse().ok());
+            (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+        };
         let masters = info
             .section("Sentinel")
             .filter(|field| is_master(field.key))
@@ -152,7 +201,9 @@ impl Server {
             .collect();
         Self {
             run_id: info.get("run_id").unwrap_or_default().to_owned(),
-            version: (version.next().unwrap_or(0), version.next().unwrap_or(0)),
+            version: version("redis_version"),
+            valkey: version("valkey_version"),
+            clients: info.get("connected_clients").and_then(|count| count.parse().ok()).unwrap_or(0),
             cluster: info.get("cluster_enabled") == Some("1"),
             sentinel: info.has_section("Sentinel"),
             masters,
@@ -211,16 +262,34 @@ pub fn texts(request: &Request, value: &Value) -> Result<Vec<(String, String)>, 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Replies of any shape.
+    pub(crate) fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Nil),
+            Just(Value::Okay),
+            any::<i64>().prop_map(Value::Int),
+            any::<f64>().prop_map(Value::Double),
+            proptest::collection::vec(any::<u8>(), 0..40).prop_map(Value::BulkString),
+            "\\PC{0,20}".prop_map(Value::SimpleString),
+        ];
+        leaf.prop_recursive(4, 64, 8, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
+                proptest::collection::vec((inner.clone(), inner), 0..4).prop_map(Value::Map),
+            ]
+        })
+    }
 
     #[test]
     fn a_server_is_known_by_its_info() {
         let info = Info::parse(
             "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n# Cluster\r\ncluster_enabled:1\r\n",
         );
-        let expected =
-            Server { run_id: "abc".into(), version: (7, 0), cluster: true, sentinel: false, masters: vec![] };
+        let expected = Server { run_id: "abc".into(), version: (7, 0), cluster: true, ..Server::default() };
         assert_eq!(Server::new(&info), expected);
         let info = Info::parse("# Sentinel\r\nsentinel_masters:1\r\nmaster0:name=a,status=ok\r\n");
         let server = Server::new(&info);

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args};
 use exporter_kit::config::Secret;
 use exporter_kit::web_config::{ClientAuth, Settings, TlsSettings};
 
+use super::insight::InsightArgs;
 use crate::options::{Features, KeyArg, Script};
 
 /// See the module.
@@ -57,6 +58,8 @@ pub(super) struct FeatureArgs {
     /// The port of each client as a label
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = false)]
     export_client_port: bool,
+    #[command(flatten)]
+    insight: InsightArgs,
     /// The modules of the server
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = false)]
     include_modules_metrics: bool,
@@ -138,7 +141,7 @@ impl FeatureArgs {
     ///
     /// # Errors
     /// A list that cannot be read, a script that is not there.
-    pub(super) fn features(&self) -> anyhow::Result<Features> {
+    pub(super) fn features(&self, compat: bool) -> anyhow::Result<Features> {
         for (flag, used) in [
             ("check-key-groups", !self.check_key_groups.is_empty()),
             ("include-search-indexes-metrics", self.include_search_indexes_metrics),
@@ -174,11 +177,13 @@ impl FeatureArgs {
             key_groups: self.check_key_groups.split(',').filter_map(given).collect(),
             max_key_groups: self.max_distinct_key_groups,
             batch: self.check_keys_batch_size.max(1),
+            sampler: self.insight.sampler(compat || self.is_cluster),
             only_replicas: self.skip_checkkeys_for_role_master,
             scripts: scripts.collect::<anyhow::Result<_>>()?,
             scripts_read_only: self.lua_script_read_only,
             clients: self.export_client_list,
             client_port: self.export_client_port,
+            client_groups: self.insight.client_groups(),
             modules: self.include_modules_metrics,
             search_indexes: self.include_search_indexes_metrics.then(|| self.check_search_indexes.clone()),
             sentinel_peers: self.include_sentinel_peer_info,

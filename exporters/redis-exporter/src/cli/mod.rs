@@ -2,12 +2,13 @@
 
 mod features;
 mod flags;
+mod insight;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, ValueEnum};
 use exporter_kit::app::{Web, WebArgs};
 
 use self::features::FeatureArgs;
@@ -21,6 +22,15 @@ use crate::options::{Compat, Options};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "redis-exporter", version, args_override_self = true)]
 pub struct Cli {
+    /// What to do instead of serving
+    #[arg(value_name = "COMMAND")]
+    action: Option<Action>,
+    /// With compare: the page of the exporter to replace, http://HOST:PORT/metrics or a file
+    #[arg(long, value_name = "URL")]
+    old: Option<String>,
+    /// List the INFO fields of the server that no family comes from, and end
+    #[arg(long)]
+    report_unmapped: bool,
     /// The server: host:port, redis://, rediss://, valkey://, valkeys:// or unix:///path; empty for none
     #[arg(long = "url", alias = "redis.addr", value_name = "URL", default_value = "redis://localhost:6379")]
     url: String,
@@ -85,6 +95,22 @@ pub struct Cli {
     pub web: WebArgs,
 }
 
+/// What to do instead of serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Action {
+    /// Print the least ACL rule that the options need, for each version of the server
+    Acl,
+    /// Try each command on the server; tell what is refused and which families that costs
+    Check,
+    /// Scrape once and print the page
+    Once,
+    /// Tell which series change when this exporter takes the place of another one
+    Compare,
+    /// Print the table of families in Markdown
+    #[value(hide = true)]
+    Families,
+}
+
 /// A password that is never printed.
 #[derive(Clone, Default)]
 struct Secret(String);
@@ -105,6 +131,21 @@ impl Cli {
     /// Parses the process's arguments and environment; ends the process on `--help` and on usage errors (exit code 2).
     pub fn parse_args() -> Self {
         Self::parse_from(normalise(std::env::args(), &|name| std::env::var(name).ok()))
+    }
+
+    /// What to do instead of serving.
+    pub fn action(&self) -> Option<Action> {
+        self.action
+    }
+
+    /// The page to compare with.
+    pub fn old(&self) -> Option<&str> {
+        self.old.as_deref()
+    }
+
+    /// Whether to list what is not mapped.
+    pub fn report_unmapped(&self) -> bool {
+        self.report_unmapped
     }
 
     /// What collectors look at.
@@ -128,7 +169,8 @@ impl Cli {
             include_system: self.include_system_metrics,
             include_empty_databases: self.include_metrics_for_empty_databases,
             append_role: self.append_instance_role_label,
-            features: self.features.features()?,
+            features: self.features.features(self.compat == "1.86")?,
+            record: None,
         })
     }
 

@@ -91,7 +91,7 @@ impl Clients {
 }
 
 /// The fields of one line. A value may hold `=`, but no space: the server does not let a name have one.
-pub(crate) fn fields(line: &str) -> Vec<(&str, &str)> {
+pub(super) fn fields(line: &str) -> Vec<(&str, &str)> {
     line.split(' ').filter_map(|part| part.split_once('=')).collect()
 }
 

@@ -33,7 +33,7 @@ const SIZES: &[(&str, &str)] = &[
 /// How a HyperLogLog begins; it counts elements, not bytes.
 const HYPERLOGLOG: &[u8] = b"HYLL";
 
-pub(super) struct Keys {
+pub(crate) struct Keys {
     options: Options,
     memory: Desc,
     size: Desc,
@@ -42,7 +42,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
             options: options.clone(),
             memory: options.gauge("key_memory_usage_bytes", "Memory of a key, by MEMORY USAGE."),
@@ -61,8 +61,10 @@ impl Keys {
         }
         // Whether a key was named: it is shown even when it does not exist.
         let mut keys: BTreeMap<i64, BTreeMap<Vec<u8>, bool>> = BTreeMap::new();
-        let failed = walk(session, &features.patterns, features.batch, |at, key| {
-            keys.entry(features.patterns[at].database).or_default().insert(key.to_vec(), false);
+        // In the background, unless there is no sampler.
+        let patterns = if features.sampler.is_some() { &[] } else { &features.patterns[..] };
+        let failed = walk(session, patterns, features.batch, |at, key| {
+            keys.entry(patterns[at].database).or_default().insert(key.to_vec(), false);
         })
         .await;
         for (_, error) in failed {
@@ -87,7 +89,7 @@ impl Keys {
         Ok(self.write(&known))
     }
 
-    fn write(&self, keys: &[Known]) -> Snapshot {
+    pub(crate) fn write(&self, keys: &[Known]) -> Snapshot {
         let mut page = Snapshot::new();
         let table = page.table(&["db", "key"]);
         let (memory, size) = (table.column(&self.memory), table.column(&self.size));
@@ -108,7 +110,7 @@ impl Keys {
     }
 
     /// Two batches: types and memory, then sizes and values by type; a third where there are HyperLogLogs.
-    async fn chunk(
+    pub(crate) async fn chunk(
         &self,
         session: &Session,
         database: i64,
@@ -200,7 +202,7 @@ fn cmd(words: &[&str], key: &[u8]) -> Cmd {
 }
 
 /// What is known of one key.
-struct Known {
+pub(crate) struct Known {
     database: String,
     label: String,
     kind: String,

@@ -1,6 +1,7 @@
 //! One file a collector: what it asks the server for, its families, and how replies become samples.
 //! A collector does no I/O. To add one: a new file here and one line in [`all`].
 
+mod client_groups;
 mod clients;
 mod cluster;
 mod commandstats;
@@ -9,15 +10,18 @@ mod count_keys;
 mod errorstats;
 mod info;
 mod instance_info;
-mod keys;
+pub(crate) mod keys;
+mod keysizes;
 mod keyspace;
 mod latency;
 mod latency_histogram;
 mod latencystats;
+mod log_events;
 mod modules;
 mod replication;
 mod scripts;
 mod sentinel;
+mod slot_stats;
 mod slowlog;
 mod start_time;
 mod streams;
@@ -25,6 +29,7 @@ mod streams;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) use self::log_events::logs;
 pub use exporter_kit::collector::Spec;
 use exporter_kit::collector::{BoxFuture, CollectError, Collector};
 use exposition::Snapshot;
@@ -34,6 +39,7 @@ use crate::error::ReplyError;
 use crate::info::Info;
 use crate::options::Options;
 use crate::request::{Request, Server};
+use crate::sampler::{Sampler, SamplerCollector};
 use crate::session::Session;
 
 /// A group of families that come from the same replies.
@@ -68,9 +74,18 @@ pub fn all(options: &Options) -> Vec<Box<dyn Section>> {
         Box::new(slowlog::Slowlog::new(options)),
         Box::new(sentinel::Sentinel::new(options)),
     ];
+    if !options.compat_1_86() {
+        sections.push(Box::new(keysizes::Keysizes::new(options)));
+    }
     let features = &options.features;
+    if features.sampler.is_some_and(|sampler| sampler.insight) {
+        sections.push(Box::new(slot_stats::SlotStats::new(options)));
+    }
     if features.clients {
         sections.push(Box::new(clients::Clients::new(options)));
+    }
+    if features.client_groups.is_some() {
+        sections.push(Box::new(client_groups::ClientGroups::new(options)));
     }
     if features.modules {
         sections.push(Box::new(modules::Modules::new(options)));
@@ -83,16 +98,25 @@ pub fn all(options: &Options) -> Vec<Box<dyn Section>> {
 ///
 /// # Errors
 /// An option that cannot be used.
-pub fn enabled(options: &Options) -> anyhow::Result<Vec<Box<dyn Collector<Session>>>> {
+pub fn enabled(
+    options: &Options,
+    sampler: Option<&Arc<Sampler>>,
+) -> anyhow::Result<Vec<Box<dyn Collector<Session>>>> {
     let mut collectors: Vec<Box<dyn Collector<Session>>> = Vec::new();
     for section in all(options) {
         collectors.push(Box::new(Runner(section)));
+    }
+    if !options.compat_1_86() {
+        collectors.push(Box::new(log_events::LogEvents::new(options)));
     }
     let features = &options.features;
     if !(features.patterns.is_empty() && features.keys.is_empty()) {
         collectors.push(Box::new(keys::Keys::new(options)));
     }
-    if !features.count.is_empty() {
+    if let Some(sampler) = sampler {
+        collectors.push(Box::new(SamplerCollector::new(Arc::clone(sampler), options)));
+    }
+    if !features.count.is_empty() && features.sampler.is_none() {
         collectors.push(Box::new(count_keys::CountKeys::new(options)));
     }
     if !(features.stream_patterns.is_empty() && features.streams.is_empty()) {
@@ -152,7 +176,9 @@ impl Replies {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::request::tests::value;
     use exposition::{Page, parse, text};
+    use proptest::prelude::*;
 
     /// Replies made of an INFO text and given values.
     pub(crate) fn replies(info: &str, values: impl IntoIterator<Item = (Request, Value)>) -> Replies {
@@ -185,6 +211,41 @@ pub(crate) mod tests {
             .collect();
         lines.sort();
         lines
+    }
+
+    /// Every section there is.
+    fn every_section() -> Vec<Box<dyn Section>> {
+        let mut options = Options { include_config: true, ..Options::default() };
+        let features = &mut options.features;
+        (features.clients, features.modules) = (true, true);
+        features.client_groups = Some(crate::options::ClientGroups::default());
+        let sampler = crate::options::SamplerOptions::default();
+        features.sampler = Some(crate::options::SamplerOptions { insight: true, ..sampler });
+        all(&options)
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_replies_never_panic(value in value(), info in "(# ?[A-Z][a-z]{0,8}\r\n|[a-z_0-9]{0,12}:[-a-z0-9=,.:]{0,20}\r\n){0,8}") {
+            let mut replies = replies(&info, []);
+            let known = Server { version: (8, 2), cluster: true, ..Server::default() };
+            let sentinel = Server { sentinel: true, masters: vec!["m".to_owned()], ..Server::default() };
+            for section in every_section() {
+                for request in [&known, &sentinel].into_iter().flat_map(|server| section.requests(server)) {
+                    replies.replies.insert(request, Ok(Arc::new(value.clone())));
+                }
+            }
+            for section in every_section() {
+                let mut page = Snapshot::new();
+                let _ = section.write(&replies, &mut page);
+                page.seal();
+            }
+        }
+
+        #[test]
+        fn arbitrary_pages_of_scan_never_panic(value in value()) {
+            let _ = crate::keyspace_walk::page(&value);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use exposition::{Desc, Snapshot};
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::options::Options;
-use crate::request::{Request, Server, items, number};
+use crate::request::{NEWEST_SLOW, Request, Server, items, number};
 
 static SPEC: Spec =
     Spec { name: "slowlog", doc: "Length and newest entry of the slow log", default_enabled: true };
@@ -49,7 +49,7 @@ impl Section for Slowlog {
     }
 
     fn requests(&self, server: &Server) -> Vec<Request> {
-        if server.sentinel { Vec::new() } else { vec![Request::SlowlogLen, Request::SlowlogGet] }
+        if server.sentinel { Vec::new() } else { vec![Request::SlowlogLen, NEWEST_SLOW] }
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
@@ -59,8 +59,8 @@ impl Section for Slowlog {
         {
             page.sample(&self.length, length);
         }
-        if let Some(reply) = replies.get(&Request::SlowlogGet) {
-            self.newest(reply?, page).ok_or_else(|| ReplyError::unexpected(Request::SlowlogGet.name()))?;
+        if let Some(reply) = replies.get(&NEWEST_SLOW) {
+            self.newest(reply?, page).ok_or_else(|| ReplyError::unexpected(NEWEST_SLOW.name()))?;
         }
         length.map(|_| ())
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn an_empty_log_is_zero() {
-        let values = [(Request::SlowlogLen, Value::Int(0)), (Request::SlowlogGet, Value::Array(vec![]))];
+        let values = [(Request::SlowlogLen, Value::Int(0)), (NEWEST_SLOW, Value::Array(vec![]))];
         assert_eq!(
             lines(&page(&Slowlog::new(&Options::default()), &replies("", values))),
             [
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_missing_reply_leaves_the_other_whole() {
         let mut replies = replies("", [(Request::SlowlogLen, Value::Int(5))]);
-        replies.replies.insert(Request::SlowlogGet, Err(ReplyError::timeout("SLOWLOG GET")));
+        replies.replies.insert(NEWEST_SLOW, Err(ReplyError::timeout("SLOWLOG GET")));
         let mut page = Snapshot::new();
         assert!(Slowlog::new(&Options::default()).write(&replies, &mut page).is_err());
         assert_eq!(page.len(), 1);

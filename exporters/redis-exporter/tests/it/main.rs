@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
 
+mod acl;
+mod actions;
 mod binary;
 mod endpoints;
 mod faults;
 mod features;
+mod footprint;
 mod injection;
+mod insight;
 mod live;
 mod recording;
 mod replay;

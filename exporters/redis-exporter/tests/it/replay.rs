@@ -131,6 +131,9 @@ const OURS: &[&str] = &[
     "redis_exporter_collector_duration_seconds",
     "redis_exporter_collector_outcome",
     "redis_exporter_connections_opened_total",
+    "redis_commandlog_entries_lost_total",
+    "redis_db_key_sizes",
+    "redis_slowlog_entries_lost_total",
 ];
 
 #[rstest]

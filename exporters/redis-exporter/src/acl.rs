@@ -1,0 +1,234 @@
+//! What the exporter must be allowed on a server: the commands that the enabled features send, the rule that allows just
+//! those, and what is lost without each. The commands come from the collectors themselves.
+
+use std::collections::BTreeMap;
+
+use redis::{Arg, Cmd};
+
+use crate::collectors;
+use crate::options::Options;
+use crate::request::{Log, Request, Server};
+
+/// Commands whose subcommands have rules of their own.
+const CONTAINERS: &[&str] =
+    &["client", "cluster", "commandlog", "config", "latency", "memory", "sentinel", "slowlog", "xinfo"];
+
+/// What is lost without a command, as families without the namespace; `*` at the end stands for any rest.
+#[rustfmt::skip]
+const LOST: &[(&str, &[&str])] = &[
+    ("info", &["everything"]),
+    ("cluster|info", &["cluster_state", "cluster_slots_*", "cluster_known_nodes", "cluster_size", "cluster_current_epoch", "cluster_my_epoch", "cluster_messages_*", "cluster_stats_*", "cluster_links_*"]),
+    ("cluster|slot-stats", &["cluster_slot_*"]),
+    ("config|get", &["config_*"]),
+    ("client|list", &["connected_client_*", "client_group_*", "client_groups_folded", "client_top_memory_bytes"]),
+    ("commandlog|get", &["commandlog_*"]),
+    ("latency|histogram", &["commands_latencies_usec"]),
+    ("latency|latest", &["latency_spike_*"]),
+    ("slowlog|get", &["slowlog_last_id", "last_slow_execution_duration_seconds", "slowlog_entries_total", "slowlog_entry_duration_seconds", "slowlog_entries_lost_total"]),
+    ("slowlog|len", &["slowlog_length"]),
+    ("select", &["what is asked for in other databases than the connection's"]),
+    ("scan", &["keys_count", "key_memory_usage_bytes", "key_size", "key_value", "key_value_as_string", "stream_*", "big_key_memory_bytes"]),
+    ("type", &["key_size", "key_value", "key_value_as_string", "sampled_key_*"]),
+    ("memory|usage", &["key_memory_usage_bytes", "big_key_memory_bytes", "sampled_key_*"]),
+    ("strlen", &["key_size", "key_value", "key_value_as_string"]),
+    ("hlen", &["key_size"]),
+    ("llen", &["key_size"]),
+    ("scard", &["key_size"]),
+    ("zcard", &["key_size"]),
+    ("xlen", &["key_size"]),
+    ("getrange", &["key_value", "key_value_as_string"]),
+    ("pfcount", &["the cardinality of HyperLogLogs in key_size"]),
+    ("randomkey", &["sampled_key_*"]),
+    ("pttl", &["sampled_key_*"]),
+    ("xinfo|stream", &["stream_length", "stream_radix_tree_*", "stream_last_*", "stream_first_entry_id", "stream_groups", "stream_entries_added_total", "stream_max_deleted_entry_id"]),
+    ("xinfo|groups", &["stream_group_*"]),
+    ("xinfo|consumers", &["stream_group_consumer_*"]),
+    ("eval", &["script_values"]),
+    ("eval_ro", &["script_values"]),
+    ("sentinel|masters", &["sentinel_master_setting_*", "sentinel_master_ckquorum_status", "sentinel_master_ok_*"]),
+    ("sentinel|ckquorum", &["sentinel_master_ckquorum_status"]),
+    ("sentinel|sentinels", &["sentinel_master_ok_sentinels"]),
+    ("sentinel|slaves", &["sentinel_master_ok_slaves"]),
+];
+
+type Version = (u32, u32);
+
+/// The servers that get a rule of their own: name, `redis_version`, `valkey_version`.
+pub const SERVERS: &[(&str, Version, Version)] = &[
+    ("Redis 6.2", (6, 2), (0, 0)),
+    ("Redis 7.0", (7, 0), (0, 0)),
+    ("Redis 7.2 to 8.0, Valkey 7.2", (7, 2), (0, 0)),
+    ("Redis 8.2 and later", (8, 2), (0, 0)),
+    ("Valkey 8.0", (7, 2), (8, 0)),
+    ("Valkey 8.1 and later", (7, 2), (8, 1)),
+];
+
+/// A command that the exporter sends.
+#[derive(Debug, Clone)]
+pub struct Need {
+    /// Its name in a rule, as `slowlog|get`.
+    pub name: String,
+    /// One of its forms that changes nothing, for trying it.
+    pub command: Cmd,
+}
+
+impl Need {
+    fn of(words: &[&str]) -> Self {
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        Self { name: name(&command), command }
+    }
+
+    /// The families that are lost without it.
+    pub fn lost(&self) -> &'static [&'static str] {
+        LOST.iter().find(|(name, _)| *name == self.name).map_or(&[], |(_, families)| families)
+    }
+}
+
+/// The name of a command in a rule.
+fn name(command: &Cmd) -> String {
+    let mut words = command.args_iter().map(|word| match word {
+        Arg::Simple(word) => String::from_utf8_lossy(word).to_ascii_lowercase(),
+        _ => String::new(),
+    });
+    let first = words.next().unwrap_or_default();
+    match words.next().filter(|_| CONTAINERS.contains(&first.as_str())) {
+        Some(second) => format!("{first}|{second}"),
+        None => first,
+    }
+}
+
+/// Every command that is sent to such a server, by name.
+pub fn needs(options: &Options, server: &Server, client_name: bool) -> Vec<Need> {
+    let features = &options.features;
+    let mut needs = vec![Need::of(&["INFO", "ALL"])];
+    if client_name {
+        needs.push(Need::of(&["CLIENT", "SETNAME", "redis_exporter"]));
+    }
+    for section in collectors::all(options) {
+        needs.extend(section.requests(server).iter().map(|request| {
+            let command = request.command(options);
+            Need { name: name(&command), command }
+        }));
+    }
+    if !options.compat_1_86() {
+        let log = |log: &Log| Request::Log(*log, 1).command(options);
+        let logs = collectors::logs(server);
+        needs.extend(logs.iter().map(log).map(|command| Need { name: name(&command), command }));
+    }
+    let mut add = |wanted: bool, lists: &[&[&str]]| {
+        if wanted {
+            needs.extend(lists.iter().map(|words| Need::of(words)));
+        }
+    };
+    let insight = features.sampler.is_some_and(|sampler| sampler.insight);
+    let patterns = [&features.patterns, &features.stream_patterns, &features.count];
+    let named = [&features.keys, &features.streams];
+    let lists = || patterns.iter().chain(&named).flat_map(|list| list.iter());
+    let first = |lists: &[&Vec<crate::options::KeyArg>]| {
+        lists.iter().find_map(|list| list.first()).map(|key| key.key.clone()).unwrap_or_default()
+    };
+    let key = first(&[&features.keys, &features.patterns]);
+    let key = key.as_str();
+    let check = !(features.keys.is_empty() && features.patterns.is_empty());
+    add(insight || patterns.iter().any(|list| !list.is_empty()), &[&["SCAN", "0", "COUNT", "1"]]);
+    add(check || insight, &[&["TYPE", key], &["MEMORY", "USAGE", key]]);
+    add(
+        check,
+        &[
+            &["STRLEN", key],
+            &["HLEN", key],
+            &["LLEN", key],
+            &["SCARD", key],
+            &["ZCARD", key],
+            &["XLEN", key],
+            &["GETRANGE", key, "0", "0"],
+            &["PFCOUNT", key],
+        ],
+    );
+    add(insight, &[&["RANDOMKEY"], &["PTTL", key]]);
+    let stream = first(&[&features.streams, &features.stream_patterns]);
+    let stream = stream.as_str();
+    let streams = !stream.is_empty();
+    add(streams, &[&["XINFO", "STREAM", stream], &["XINFO", "GROUPS", stream]]);
+    add(streams && features.stream_consumers, &[&["XINFO", "CONSUMERS", stream, "group"]]);
+    let eval = if features.scripts_read_only { "EVAL_RO" } else { "EVAL" };
+    add(!features.scripts.is_empty(), &[&[eval, "return {}", "0"]]);
+    let reads = insight || lists().next().is_some() || !features.scripts.is_empty();
+    add(insight || lists().any(|key| key.database != 0), &[&["SELECT", "0"]]);
+    add(reads && server.version >= (7, 2), &[&["CLIENT", "NO-TOUCH", "on"]]);
+    let mut unique: BTreeMap<String, Need> = BTreeMap::new();
+    for need in needs {
+        unique.entry(need.name.clone()).or_insert(need);
+    }
+    unique.into_values().collect()
+}
+
+/// The keys that the exporter reads, as patterns.
+fn keys(options: &Options) -> Vec<String> {
+    let features = &options.features;
+    if !features.scripts.is_empty() || features.sampler.is_some_and(|sampler| sampler.insight) {
+        return vec!["*".to_owned()];
+    }
+    let named = features.keys.iter().chain(&features.streams).map(|key| escape(&key.key));
+    let patterns = features.patterns.iter().chain(&features.stream_patterns).map(|key| key.key.clone());
+    let mut keys: Vec<String> = named.chain(patterns).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// A key as a pattern that matches nothing else.
+fn escape(key: &str) -> String {
+    let special = |c| matches!(c, '*' | '?' | '[' | ']' | '\\');
+    key.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+/// The least rule: nothing but these commands on nothing but these keys.
+pub fn rule(options: &Options, server: &Server, client_name: bool) -> Vec<String> {
+    let mut words: Vec<String> = ["resetkeys", "resetchannels", "-@all"].map(str::to_owned).to_vec();
+    let read_only = if server.version >= (7, 0) { "%R~" } else { "~" };
+    words.extend(keys(options).iter().map(|key| format!("{read_only}{key}")));
+    words.extend(needs(options, server, client_name).iter().map(|need| format!("+{}", need.name)));
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(version: (u32, u32), valkey: (u32, u32)) -> Server {
+        Server { version, valkey, ..Server::default() }
+    }
+
+    #[test]
+    fn the_default_rule_is_small_and_grows_with_features_and_versions() {
+        let rule =
+            |options: &Options, version, valkey| rule(options, &server(version, valkey), true).join(" ");
+        let options = Options::default();
+        assert_eq!(
+            rule(&options, (7, 0), (0, 0)),
+            "resetkeys resetchannels -@all +client|setname +config|get +info +latency|histogram +latency|latest \
+             +slowlog|get +slowlog|len"
+        );
+        assert!(!rule(&options, (6, 2), (0, 0)).contains("histogram"));
+        assert!(rule(&options, (7, 2), (8, 1)).contains("+commandlog|get"));
+        let mut options = options;
+        options.features.keys = crate::options::KeyArg::parse_list("a*b").unwrap();
+        assert!(rule(&options, (7, 0), (0, 0)).contains("%R~a\\*b +client|setname"));
+        assert!(rule(&options, (6, 2), (0, 0)).contains(" ~a\\*b "));
+    }
+
+    #[test]
+    fn what_each_command_is_for_is_said() {
+        let mut options = Options::default();
+        options.features.clients = true;
+        for (_, version, valkey) in SERVERS {
+            for need in needs(&options, &server(*version, *valkey), false) {
+                assert!(!need.lost().is_empty(), "{}", need.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What the binary does instead of serving.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
+use testkit::exporter::Exporter;
+use testkit::redis::{Redis, Version};
+
+use crate::binary::BINARY;
+
+async fn run(arguments: Vec<String>) -> (Option<i32>, String, String) {
+    let run = move || Command::new(BINARY).args(arguments).env_clear().output().unwrap();
+    let Output { status, stdout, stderr } = tokio::task::spawn_blocking(run).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn arguments(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn acl_prints_a_rule_for_each_server() {
+    let (code, out, _) = run(arguments(&["acl", "-check-single-keys=queue", "--client-groups"])).await;
+    assert_eq!(code, Some(0));
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(
+        lines[0].starts_with("# Redis 6.2")
+            && lines[1].contains(" ~queue ")
+            && lines[1].contains("+client|list")
+    );
+    assert!(out.contains("%R~queue") && out.contains("# Sentinel"));
+    // The server takes them as they are.
+    let server = Redis::start().await.unwrap();
+    let rule = lines[lines.iter().position(|line| line.contains("Redis 7.0")).unwrap() + 1];
+    server.command(&rule.split(' ').collect::<Vec<_>>()).unwrap();
+}
+
+#[tokio::test]
+async fn check_says_what_is_missing_and_what_that_costs() {
+    let server = Redis::start().await.unwrap();
+    let (code, out, error) = run(arguments(&["check", "--url", &server.url(), "-check-single-keys=k"])).await;
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{out}");
+    let url = server
+        .acl_user("exporter", "secret", &["+info", "+client", "+latency", "+config", "+slowlog|len"])
+        .unwrap();
+    let (code, out, error) = run(arguments(&["check", "--url", &url])).await;
+    assert_eq!(code, Some(1));
+    let missing: Vec<&str> = out.lines().filter(|line| line.starts_with("missing")).collect();
+    assert!(
+        missing.len() == 1 && missing[0].contains("slowlog|get (noperm): costs slowlog_last_id, "),
+        "{out}"
+    );
+    assert!(error.contains("1 commands cannot be used") && !error.contains("secret"), "{error}");
+}
+
+#[tokio::test]
+async fn once_prints_the_page() {
+    let server = Redis::start().await.unwrap();
+    let (code, out, _) = run(arguments(&["once", "-redis.addr", &server.url(), "-count-keys=*"])).await;
+    let page = exposition::parse::page(&out).unwrap();
+    assert_eq!(
+        (code, page.value("redis_up", &[]), page.value("redis_keys_count", &[])),
+        (Some(0), Some(1.0), Some(0.0))
+    );
+    let closed = format!("redis://127.0.0.1:{}", testkit::free_port().unwrap());
+    let (code, out, error) = run(arguments(&["once", "--url", &closed])).await;
+    assert_eq!((code, out.contains("redis_up 0")), (Some(1), true), "{error}");
+}
+
+#[tokio::test]
+async fn compare_shows_what_changes() {
+    let server = Redis::start().await.unwrap();
+    let url = format!("--url={}", server.url());
+    let old = Exporter::start(BINARY, &[&url, "--compat=1.86", "-include-config-metrics"], |process| process)
+        .await
+        .unwrap();
+    let old = old.url("/metrics");
+    let (code, out, error) = run(arguments(&["compare", "--old", &old, &url])).await;
+    assert_eq!(code, Some(1), "{error}");
+    assert!(out.contains("- redis_config_value: the family is gone"), "{out}");
+    assert!(out.contains("+ redis_slowlog_entries_lost_total: a new family (1 series)"), "{out}");
+    assert!(out.contains("redis_latency_percentiles_usec{") && !out.contains("process_"), "{out}");
+}
+
+#[tokio::test]
+async fn every_number_in_info_is_mapped_or_known_not_to_be() {
+    let mut found = BTreeSet::new();
+    for version in Version::ALL {
+        let server = Redis::builder().version(version).start().await.unwrap();
+        let _replica = Redis::builder().version(version).replica_of(&server).start().await.unwrap();
+        let (code, out, error) =
+            run(arguments(&["--report-unmapped", "-include-system-metrics", "--url", &server.url()])).await;
+        assert_eq!(code, Some(0), "{error}");
+        let numbers = out.lines().filter(|line| line.starts_with("number\t"));
+        found.extend(numbers.filter_map(|line| line.split('\t').nth(2)).map(str::to_owned));
+    }
+    let known: BTreeSet<String> = include_str!("../data/unmapped.txt").lines().map(str::to_owned).collect();
+    let new: Vec<_> = found.difference(&known).collect();
+    assert!(new.is_empty(), "map them in fields.rs or review them into tests/data/unmapped.txt: {new:?}");
+}
+
+#[tokio::test]
+async fn the_table_of_families_in_the_documentation_is_the_generated_one() {
+    let (code, table, _) = run(arguments(&["families"])).await;
+    assert_eq!(code, Some(0));
+    let page = include_str!("../../../../docs/redis-exporter.md");
+    let (_, rest) = page.split_once("<!-- families -->\n").expect("the mark before the table");
+    let (shown, _) = rest.split_once("<!-- end of families -->").expect("the mark behind it");
+    assert_eq!(shown.trim(), table.trim(), "put the output of `redis-exporter families` between the marks");
+}
