@@ -4,7 +4,7 @@
 macro_rules! label_enum {
     ($(#[$doc:meta])+ $name:ident { $( $(#[$variant_doc:meta])+ $variant:ident = $label:literal, )+ }) => {
         $(#[$doc])+
-        #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
         pub enum $name {
             $( $(#[$variant_doc])+ #[serde(rename = $label)] $variant, )+
         }

@@ -17,9 +17,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::auth::limit;
 use self::auth::passwords::{PasswordError, Passwords};
 use self::auth::sessions::Sessions;
 use self::cache::{Cache, CacheError};
@@ -44,6 +47,12 @@ pub struct Settings {
     pub hash_slots: usize,
     /// Label `environment` of `autodealgenie_app_info`.
     pub environment: String,
+    /// Logins that may fail.
+    pub logins: limit::Limits,
+    /// Origins of web pages that may call the API.
+    pub cors_origins: Vec<HeaderValue>,
+    /// Requests handled at a time; more are refused.
+    pub max_in_flight: usize,
 }
 
 /// Why the service cannot be set up.
@@ -71,6 +80,12 @@ pub struct Service {
     pub lookaside: Lookaside,
     /// Sessions in Redis.
     pub sessions: Sessions,
+    /// Counts failed logins.
+    pub logins: limit::Guard,
+    /// Origins of web pages that may call the API.
+    pub cors_origins: Vec<HeaderValue>,
+    /// One for each request that may be handled now.
+    pub turns: Arc<Semaphore>,
     /// Password hashes.
     pub passwords: Passwords,
     /// Handles to the metrics.
@@ -106,6 +121,9 @@ impl App {
         Ok(App(Arc::new(Service {
             db: Db::new(&settings.database_url, settings.pool_size, Arc::clone(&metrics))?,
             lookaside: Lookaside::new(cache.clone(), Arc::clone(&metrics)),
+            logins: limit::Guard::new(cache.clone(), settings.logins),
+            cors_origins: settings.cors_origins.clone(),
+            turns: Arc::new(Semaphore::new(settings.max_in_flight)),
             sessions: Sessions::new(cache.clone(), settings.session_ttl),
             cache,
             passwords: Passwords::new(settings.hash_slots, Arc::clone(&metrics))?,

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use autodealgenie_backend::auth::limit::Limits;
 use autodealgenie_backend::{App, Settings, db, router};
+use axum::http::HeaderValue;
 use clap::Parser;
-use exporter_kit::http::{Limits, ListenAddress, ServerConfig, bind};
+use exporter_kit::http::{self, ListenAddress, ServerConfig, bind};
 use exporter_kit::telemetry::log;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,18 @@ struct Args {
     /// Label `environment` of autodealgenie_app_info
     #[arg(long, value_name = "NAME", default_value = "development", env = "ENVIRONMENT")]
     environment: String,
+    /// Logins of one account that may fail in five minutes
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    login_failures_per_account: u32,
+    /// Logins from one address that may fail in five minutes
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    login_failures_per_address: u32,
+    /// Origin of web pages that may call the API, as https://example.com; repeatable
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    cors_origins: Vec<HeaderValue>,
+    /// Requests handled at a time; more are answered 503
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    max_in_flight: usize,
     /// Do not migrate the database on start
     #[arg(long)]
     no_migrate: bool,
@@ -98,12 +112,19 @@ async fn run(args: Args) -> Result<(), Failure> {
         session_ttl: Duration::from_secs(args.session_hours * 3600),
         hash_slots: args.hash_slots,
         environment: args.environment,
+        logins: Limits {
+            account: args.login_failures_per_account,
+            address: args.login_failures_per_address,
+            ..Limits::default()
+        },
+        cors_origins: args.cors_origins,
+        max_in_flight: args.max_in_flight,
     };
     let app = App::new(&settings, shutdown.clone()).or_misconfigured()?;
     let server = ServerConfig {
         listen: args.listen,
         web_config_file: args.web_config_file,
-        limits: Limits { max_connections: 4096, ..Limits::default() },
+        limits: http::Limits { max_connections: 4096, ..http::Limits::default() },
         ..ServerConfig::default()
     };
     // Bound before the migration: a port in use is found before anything is changed.

@@ -181,8 +181,10 @@ metrics! {
     user_signups: Counter = Counter::default() => "autodealgenie_user_signups_total";
     /// Logins that were granted.
     auth_success: Counter = Counter::default() => "autodealgenie_auth_success_total";
-    /// Logins that were refused: unknown account, wrong password or disabled account.
+    /// Logins that were refused: unknown account, wrong password, disabled account, or too many failures before.
     auth_failures: Counter = Counter::default() => "autodealgenie_auth_failures_total";
+    /// Logins that were refused unchecked, because too many had failed for the account or from the address.
+    auth_limited: Counter = Counter::default() => "autodealgenie_auth_limited_total";
     /// Time of one password hash or comparison, including the wait for a free slot.
     password_hash_duration: Histogram = HASH_SECONDS.new_metric() => "autodealgenie_password_hash_duration_seconds";
     /// Deals created, by the status they were created with.

@@ -4,11 +4,12 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::CurrentUser;
 use super::store::{self, NewUser, User};
 use crate::App;
-use crate::http::extract::Json;
+use crate::http::extract::{Client, Json};
 use crate::http::problem::Problem;
 use crate::http::validate::Checks;
 
@@ -16,12 +17,16 @@ use crate::http::validate::Checks;
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=256;
 
 /// Body of a sign-up.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Signup {
+    #[schema(max_length = 254, pattern = r"^\S+@\S+\.\S+$")]
     email: String,
+    #[schema(min_length = 3, max_length = 50)]
     username: String,
+    #[schema(min_length = 1, max_length = 200)]
     full_name: Option<String>,
+    #[schema(min_length = 8, max_length = 256)]
     password: String,
 }
 
@@ -55,15 +60,17 @@ pub async fn signup(
 }
 
 /// Body of a login.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
+    #[schema(max_length = 254, pattern = r"^\S+@\S+\.\S+$")]
     email: String,
+    #[schema(max_length = 256)]
     password: String,
 }
 
 /// A new session.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Session {
     token: String,
     token_type: &'static str,
@@ -72,12 +79,21 @@ pub struct Session {
 }
 
 /// Starts a session. Unknown account, wrong password and disabled account give the same answer at the same cost.
-pub async fn login(State(app): State<App>, Json(login): Json<Login>) -> Result<Answer<Session>, Problem> {
+pub async fn login(
+    State(app): State<App>,
+    client: Client,
+    Json(login): Json<Login>,
+) -> Result<Answer<Session>, Problem> {
     let mut checks = Checks::default();
     let email = checks.email("email", &login.email);
     checks.require("password", login.password.len() <= *PASSWORD.end(), "must have at most 256 bytes");
     checks.finish(())?;
 
+    let attempt = app.logins.take(&email, client.0).await?.map_err(|seconds| {
+        app.metrics.auth_failures.inc();
+        app.metrics.auth_limited.inc();
+        Problem::TooMany { seconds }
+    })?;
     // The connection goes back before the hash is computed: hashing is slow, connections are few.
     let account = {
         let mut db = app.db.connection().await?;
@@ -94,6 +110,7 @@ pub async fn login(State(app): State<App>, Json(login): Json<Login>) -> Result<A
         store::logged_in(&mut db, account.id).await?.ok_or(Problem::LoginRefused)?
     };
     let token = app.sessions.start(user.id).await?;
+    app.logins.succeeded(&attempt).await?;
     app.metrics.auth_success.inc();
     Ok(Answer(Session {
         token: token.reveal(),

@@ -1,6 +1,7 @@
 //! Accounts, passwords and sessions.
 
 pub mod handlers;
+pub mod limit;
 pub mod passwords;
 pub mod sessions;
 pub mod store;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
+use utoipa::ToSchema;
 
 use crate::db::{Connection, DbError, Query};
 
@@ -68,7 +69,7 @@ const BY_ID: Query = Query::select(
 pub const QUERIES: &[&Query] = &[&INSERT, &CREDENTIALS, &LOGGED_IN, &BY_ID];
 
 /// An account as its owner sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct User {
     /// Id.
     pub id: i64,

@@ -4,11 +4,13 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::DealStatus;
 use super::store::{self, Deal, NewDeal};
 use crate::App;
 use crate::auth::CurrentUser;
+use crate::http::etag::{IfMatch, Versioned};
 use crate::http::extract::{Id, Json, Query};
 use crate::http::page::{Cursor, Limit, Page};
 use crate::http::problem::Problem;
@@ -16,18 +18,27 @@ use crate::http::validate::Checks;
 use crate::metrics::StatusLabels;
 
 /// Body of a new deal. Prices in dollars.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewDeal)]
 pub struct Create {
+    #[schema(pattern = "^[A-HJ-NPR-Za-hj-npr-z0-9]{17}$")]
     vehicle_vin: String,
+    #[schema(min_length = 1, max_length = 100)]
     vehicle_make: String,
+    #[schema(min_length = 1, max_length = 100)]
     vehicle_model: String,
+    #[schema(minimum = 1900, maximum = 2100)]
     vehicle_year: i32,
     #[serde(default)]
+    #[schema(minimum = 0, maximum = 2_000_000)]
     vehicle_mileage: i32,
+    #[schema(minimum = 0.01, maximum = 9_999_999.99)]
     asking_price: f64,
+    #[schema(minimum = 0.01, maximum = 9_999_999.99)]
     offer_price: Option<f64>,
     status: Option<DealStatus>,
+    #[schema(max_length = 10_000)]
     notes: Option<String>,
 }
 
@@ -65,7 +76,7 @@ pub async fn create(
     State(app): State<App>,
     user: CurrentUser,
     Json(body): Json<Create>,
-) -> Result<(StatusCode, Answer<Deal>), Problem> {
+) -> Result<(StatusCode, Versioned<Deal>), Problem> {
     let deal = body.check()?;
     let deal = store::insert(&mut app.db.connection().await?, user.id, &deal).await.map_err(|error| {
         if error.violates("deals_open_vin_key") {
@@ -77,11 +88,11 @@ pub async fn create(
         }
     })?;
     app.metrics.deals_created.get_or_create_owned(&StatusLabels { status: deal.status.as_str() }).inc();
-    Ok((StatusCode::CREATED, Answer(deal)))
+    Ok((StatusCode::CREATED, Versioned(deal)))
 }
 
 /// Query of a list of deals.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     #[serde(default)]
@@ -103,13 +114,13 @@ pub async fn list(
 }
 
 /// Shows a deal.
-pub async fn show(State(app): State<App>, user: CurrentUser, Id(id): Id) -> Result<Answer<Deal>, Problem> {
+pub async fn show(State(app): State<App>, user: CurrentUser, Id(id): Id) -> Result<Versioned<Deal>, Problem> {
     let deal = store::find(&mut app.db.connection().await?, user.id, id).await?;
-    deal.map(Answer).ok_or(Problem::NotFound("deal"))
+    deal.map(Versioned).ok_or(Problem::NotFound("deal"))
 }
 
 /// Body of a change of status.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeStatus {
     status: DealStatus,
@@ -120,15 +131,19 @@ pub async fn change_status(
     State(app): State<App>,
     user: CurrentUser,
     Id(id): Id,
+    IfMatch(version): IfMatch,
     Json(ChangeStatus { status }): Json<ChangeStatus>,
-) -> Result<Answer<Deal>, Problem> {
+) -> Result<Versioned<Deal>, Problem> {
     let mut db = app.db.connection().await?;
-    if let Some(deal) = store::change_status(&mut db, user.id, id, status).await? {
-        return Ok(Answer(deal));
+    if let Some(deal) = store::change_status(&mut db, user.id, id, version, status).await? {
+        return Ok(Versioned(deal));
     }
     let deal = store::find(&mut db, user.id, id).await?.ok_or(Problem::NotFound("deal"))?;
+    if version.is_some_and(|version| version != deal.version) {
+        return Err(Problem::Outdated);
+    }
     if deal.status == status {
-        return Ok(Answer(deal));
+        return Ok(Versioned(deal));
     }
     Err(Problem::Conflict(format!(
         "a deal that is {} cannot become {}",

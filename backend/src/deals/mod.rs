@@ -6,7 +6,7 @@ pub mod store;
 use serde::{Deserialize, Serialize};
 
 /// Where a deal stands; the labels of the database's enum `dealstatus`.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DealStatus {
     /// Noted, nothing has happened.

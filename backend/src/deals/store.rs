@@ -3,9 +3,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
+use utoipa::ToSchema;
 
 use super::DealStatus;
 use crate::db::{Connection, DbError, Query};
+use crate::http::etag::HasVersion;
 
 macro_rules! columns {
     () => {
@@ -87,6 +89,7 @@ const MOVE: Query = Query::update(
     WHERE id = $1
         AND user_id = $2
         AND status::text = ANY ($4)
+        AND ($5::int IS NULL OR version = $5)
     RETURNING",
         columns!()
     ),
@@ -104,7 +107,7 @@ const DELETE: Query = Query::delete(
 pub const QUERIES: &[&Query] = &[&INSERT, &LIST, &FIND, &MOVE, &DELETE];
 
 /// A deal as its owner sees it. Prices in dollars.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Deal {
     /// Id.
     pub id: i64,
@@ -134,6 +137,12 @@ pub struct Deal {
     pub created_at: Timestamp,
     /// The last change.
     pub updated_at: Timestamp,
+}
+
+impl HasVersion for Deal {
+    fn version(&self) -> i32 {
+        self.version
+    }
 }
 
 impl Deal {
@@ -232,7 +241,8 @@ pub async fn find(db: &mut Connection, user: i64, id: i64) -> Result<Option<Deal
     db.row(&FIND, &[&id, &user]).await?.as_ref().map(Deal::from_row).transpose()
 }
 
-/// Moves a deal of `user` to `status`, if it stands where that is allowed; otherwise nothing changes.
+/// Moves a deal of `user` to `status`, if it stands where that is allowed and
+/// has this `version`, if one is asked for; otherwise nothing changes.
 ///
 /// # Errors
 /// See [`DbError`].
@@ -240,10 +250,11 @@ pub async fn change_status(
     db: &mut Connection,
     user: i64,
     id: i64,
+    version: Option<i32>,
     status: DealStatus,
 ) -> Result<Option<Deal>, DbError> {
     let from: Vec<_> = status.reached_from().iter().map(|status| status.as_str()).collect();
-    let row = db.row(&MOVE, &[&id, &user, &status.as_str(), &from]).await?;
+    let row = db.row(&MOVE, &[&id, &user, &status.as_str(), &from, &version]).await?;
     row.as_ref().map(Deal::from_row).transpose()
 }
 

@@ -1,10 +1,14 @@
 //! Request parts as handlers want them: JSON bodies, queries and ids, refused as problem details.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
+
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use bytes::Bytes;
+use exporter_kit::http::PeerAddr;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -100,6 +104,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
                     _ => Problem::field("query", message),
                 }
             })
+    }
+}
+
+/// The address that the connection comes from; unknown on a Unix socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Client(pub Option<IpAddr>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Client, Infallible> {
+        Ok(Client(parts.extensions.get::<PeerAddr>().map(|PeerAddr(peer)| peer.ip())))
     }
 }
 

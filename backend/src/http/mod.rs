@@ -1,7 +1,11 @@
 //! The HTTP side of the service: routing and what surrounds every handler.
 
+pub mod describe;
+pub mod etag;
 pub mod extract;
+pub mod idempotency;
 pub mod observe;
+pub mod openapi;
 pub mod page;
 pub mod problem;
 pub mod routes;
@@ -11,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
 use tracing::Instrument;
 
 use self::observe::Observer;
@@ -37,24 +42,35 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(guard))
+        .layer(from_fn_with_state(app.clone(), idempotency::once))
+        .layer(from_fn_with_state(app.clone(), guard))
         .layer(from_fn_with_state(observer, observe::observe))
         .route("/health", get(ops::health))
         .route("/ready", get(ops::ready))
         .route("/metrics", get(ops::metrics))
+        .route("/openapi.json", get(openapi::serve))
+        .layer(cors(&app))
         .layer(from_fn(secure))
         .with_state(app)
 }
 
 /// Answers in time. A change runs in a task of its own, so that a client that goes away cannot stop it between the
 /// commit and what belongs to it (the counter, the session).
-async fn guard(request: Request, next: Next) -> Response {
+async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let Ok(turn) = Arc::clone(&app.turns).try_acquire_owned() else {
+        return Problem::Unavailable("too many requests at once").into_response();
+    };
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let handled = async move {
         if reads {
             return next.run(request).await;
         }
-        tokio::spawn(next.run(request).in_current_span()).await.unwrap_or_else(|error| {
+        let changed = async move {
+            let response = next.run(request).await;
+            drop(turn);
+            response
+        };
+        tokio::spawn(changed.in_current_span()).await.unwrap_or_else(|error| {
             tracing::error!(%error, "handler stopped");
             Problem::Internal.into_response()
         })
@@ -62,6 +78,24 @@ async fn guard(request: Request, next: Next) -> Response {
     tokio::time::timeout(REQUEST_TIMEOUT, handled)
         .await
         .unwrap_or_else(|_| Problem::Unavailable("the request took too long").into_response())
+}
+
+/// Web pages of the allowed origins may call the API; a page needs no cookie here, only the token.
+fn cors(app: &App) -> CorsLayer {
+    let sent = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        idempotency::HEADER,
+        observe::REQUEST_ID,
+    ];
+    let shown = [header::ETAG, header::RETRY_AFTER, idempotency::REPLAYED, observe::REQUEST_ID];
+    CorsLayer::new()
+        .allow_origin(app.cors_origins.clone())
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers(sent)
+        .expose_headers(shown)
+        .max_age(Duration::from_secs(600))
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {

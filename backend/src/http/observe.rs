@@ -18,7 +18,8 @@ use super::routes::Route;
 use crate::hex;
 use crate::metrics::{AnswerLabels, Metrics, RouteLabels};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that names a request.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Label of paths that no route knows; the raw path would let clients create series.
 const UNMATCHED: &str = "unmatched";
 /// What is counted when the client left before the answer.

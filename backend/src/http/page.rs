@@ -1,6 +1,11 @@
 //! Cursor paging: a page of newest-first objects and an opaque pointer to the next one.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::hex;
 
@@ -10,7 +15,8 @@ const DEFAULT: i64 = 20;
 const MAX: i64 = 100;
 
 /// Where the next page starts: below this id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9a-f]{16}$")]
 pub struct Cursor(pub i64);
 
 impl Serialize for Cursor {
@@ -31,6 +37,15 @@ impl<'de> Deserialize<'de> for Cursor {
 /// How many objects a client wants: 1 to 100, 20 if it does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(pub i64);
+
+impl ToSchema for Limit {}
+
+impl PartialSchema for Limit {
+    fn schema() -> RefOr<Schema> {
+        let limit = ObjectBuilder::new().schema_type(Type::Integer);
+        limit.minimum(Some(1)).maximum(Some(MAX)).default(Some(DEFAULT.into())).into()
+    }
+}
 
 impl Default for Limit {
     fn default() -> Limit {
@@ -56,6 +71,35 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Pass it as `cursor` to get the next page; null on the last one.
     pub next_cursor: Option<Cursor>,
+}
+
+/// Named for what it holds: the derived name would be the same for all pages.
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Page", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        T::schemas(schemas);
+        Cursor::schemas(schemas);
+        schemas.push((T::name().into_owned(), T::schema()));
+        schemas.push((Cursor::name().into_owned(), Cursor::schema()));
+    }
+}
+
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let cursor = OneOfBuilder::new()
+            .item(ObjectBuilder::new().schema_type(Type::Null))
+            .item(Ref::from_schema_name(Cursor::name()))
+            .description(Some("Pass it as `cursor` to get the next page; null on the last one."));
+        ObjectBuilder::new()
+            .property("items", ArrayBuilder::new().items(Ref::from_schema_name(T::name())))
+            .required("items")
+            .property("next_cursor", cursor)
+            .required("next_cursor")
+            .into()
+    }
 }
 
 impl<T> Page<T> {

@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::auth::passwords::PasswordError;
 use crate::cache::CacheError;
@@ -12,7 +13,7 @@ use crate::db::DbError;
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 /// One field that was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Path of the field in the body or query, `.`-separated.
     pub field: String,
@@ -41,6 +42,9 @@ pub enum Problem {
     /// 409: the request contradicts the present state.
     #[error("{0}")]
     Conflict(String),
+    /// 412: `If-Match` names another version than the present one.
+    #[error("the object has changed; get it again")]
+    Outdated,
     /// 413: the body is over the limit.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
@@ -50,6 +54,12 @@ pub enum Problem {
     /// 422: readable, but some fields are not acceptable.
     #[error("some fields are not acceptable")]
     Invalid(Vec<FieldError>),
+    /// 429: too many logins failed.
+    #[error("too many failed logins; try again in {seconds} seconds")]
+    TooMany {
+        /// How long to wait.
+        seconds: u64,
+    },
     /// 500: a defect; the cause is in the log only.
     #[error("the request failed unexpectedly")]
     Internal,
@@ -58,8 +68,9 @@ pub enum Problem {
     Unavailable(&'static str),
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// Problem details (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub(super) struct Document<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
@@ -85,6 +96,8 @@ impl Problem {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed")
             }
             Problem::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Problem::Outdated => (StatusCode::PRECONDITION_FAILED, "outdated", "Precondition failed"),
+            Problem::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests"),
             Problem::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Body too large"),
             Problem::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Unsupported media type"),
             Problem::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid fields"),
@@ -113,6 +126,11 @@ impl IntoResponse for Problem {
         match status {
             StatusCode::UNAUTHORIZED => {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                if let Problem::TooMany { seconds } = self {
+                    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                }
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);

@@ -1,20 +1,13 @@
-//! All routes of the API, once: the router, the label values of the metrics and the documented statuses come from here.
+//! All routes of the API, once: router, OpenAPI document, label values of the metrics and documented statuses come from
+//! here. A route is a line: method, path, the refusals that its handler's signature does not tell, handler, summary.
 
 use axum::Router;
 use axum::http::Method;
-use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 
+use super::describe::{self, Operation};
 use crate::App;
 use crate::{auth, deals, loans, vehicles};
-
-/// Who may call a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Everybody.
-    Public,
-    /// Who has a session.
-    User,
-}
 
 /// A method of a path.
 #[derive(Clone, Debug)]
@@ -25,251 +18,78 @@ pub struct Route {
     pub path: &'static str,
     /// What it does, in a few words.
     pub summary: &'static str,
-    /// Who may call it.
-    pub access: Access,
-    /// Whether it takes a JSON body.
-    pub body: bool,
-    /// Statuses of its own; [`Route::statuses`] adds what follows from the rest.
-    pub answers: &'static [u16],
+    /// Statuses that the handler's signature does not tell.
+    refusals: &'static [u16],
+    /// Path of the handler in this crate.
+    function: &'static str,
+    operation: fn() -> Operation,
     handler: fn() -> MethodRouter<App>,
 }
 
 impl Route {
+    /// What the handler's signature says.
+    pub fn operation(&self) -> Operation {
+        (self.operation)()
+    }
+
+    /// Its name among all: `deals.create`.
+    pub fn name(&self) -> String {
+        self.function.replace(' ', "").replace("::handlers", "").replace("::", ".")
+    }
+
     /// Every status that the route answers with, in order.
     pub fn statuses(&self) -> Vec<u16> {
-        let mut statuses = self.answers.to_vec();
-        statuses.extend([500, 503]);
-        if self.access == Access::User {
-            statuses.push(401);
-        }
-        if self.body {
-            statuses.extend([400, 413, 415, 422]);
-        }
+        let operation = self.operation();
+        let mut statuses = [&[operation.success, 500, 503], self.refusals, &operation.refusals].concat();
         statuses.sort_unstable();
         statuses.dedup();
         statuses
     }
 }
 
-/// The routes, by path.
-pub const ROUTES: &[Route] = &[
-    Route {
-        verb: Method::POST,
-        path: "/api/v1/auth/signup",
-        summary: "Create an account",
-        access: Access::Public,
-        body: true,
-        answers: &[201, 409],
-        handler: || post(auth::handlers::signup),
-    },
-    Route {
-        verb: Method::POST,
-        path: "/api/v1/auth/login",
-        summary: "Log in and get a session token",
-        access: Access::Public,
-        body: true,
-        answers: &[200, 401],
-        handler: || post(auth::handlers::login),
-    },
-    Route {
-        verb: Method::POST,
-        path: "/api/v1/auth/logout",
-        summary: "Revoke the session token",
-        access: Access::User,
-        body: false,
-        answers: &[204],
-        handler: || post(auth::handlers::logout),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/auth/me",
-        summary: "Show the own account",
-        access: Access::User,
-        body: false,
-        answers: &[200],
-        handler: || get(auth::handlers::me),
-    },
-    Route {
-        verb: Method::POST,
-        path: "/api/v1/deals",
-        summary: "Create a deal",
-        access: Access::User,
-        body: true,
-        answers: &[201, 409],
-        handler: || post(deals::handlers::create),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/deals",
-        summary: "List the own deals, newest first",
-        access: Access::User,
-        body: false,
-        answers: &[200, 422],
-        handler: || get(deals::handlers::list),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/deals/{id}",
-        summary: "Show an own deal",
-        access: Access::User,
-        body: false,
-        answers: &[200, 404],
-        handler: || get(deals::handlers::show),
-    },
-    Route {
-        verb: Method::DELETE,
-        path: "/api/v1/deals/{id}",
-        summary: "Delete an own deal",
-        access: Access::User,
-        body: false,
-        answers: &[204, 404],
-        handler: || delete(deals::handlers::remove),
-    },
-    Route {
-        verb: Method::PATCH,
-        path: "/api/v1/deals/{id}/status",
-        summary: "Move an own deal to another status",
-        access: Access::User,
-        body: true,
-        answers: &[200, 404, 409],
-        handler: || patch(deals::handlers::change_status),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/vehicles",
-        summary: "Search the catalogue",
-        access: Access::Public,
-        body: false,
-        answers: &[200, 401, 404, 422],
-        handler: || get(vehicles::handlers::search),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/vehicles/{vin}",
-        summary: "Show a vehicle",
-        access: Access::Public,
-        body: false,
-        answers: &[200, 404],
-        handler: || get(vehicles::handlers::show),
-    },
-    Route {
-        verb: Method::POST,
-        path: "/api/v1/favorites",
-        summary: "Make a vehicle a favourite",
-        access: Access::User,
-        body: true,
-        answers: &[201, 404, 409],
-        handler: || post(vehicles::favorites::create),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/favorites",
-        summary: "List the own favourites, newest first",
-        access: Access::User,
-        body: false,
-        answers: &[200, 422],
-        handler: || get(vehicles::favorites::list),
-    },
-    Route {
-        verb: Method::DELETE,
-        path: "/api/v1/favorites/{vin}",
-        summary: "Forget a favourite",
-        access: Access::User,
-        body: false,
-        answers: &[204, 404],
-        handler: || delete(vehicles::favorites::remove),
-    },
-    Route {
-        verb: Method::POST,
-        path: "/api/v1/saved-searches",
-        summary: "Save a search",
-        access: Access::User,
-        body: true,
-        answers: &[201, 409],
-        handler: || post(vehicles::saved_searches::create),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/saved-searches",
-        summary: "List the own saved searches, newest first",
-        access: Access::User,
-        body: false,
-        answers: &[200, 422],
-        handler: || get(vehicles::saved_searches::list),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/saved-searches/{id}",
-        summary: "Show an own saved search",
-        access: Access::User,
-        body: false,
-        answers: &[200, 404],
-        handler: || get(vehicles::saved_searches::show),
-    },
-    Route {
-        verb: Method::DELETE,
-        path: "/api/v1/saved-searches/{id}",
-        summary: "Forget a saved search",
-        access: Access::User,
-        body: false,
-        answers: &[204, 404],
-        handler: || delete(vehicles::saved_searches::remove),
-    },
-    Route {
-        verb: Method::POST,
-        path: "/api/v1/loans/calculate",
-        summary: "Calculate a loan",
-        access: Access::Public,
-        body: true,
-        answers: &[200],
-        handler: || post(loans::handlers::calculate),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/loans/offers",
-        summary: "Compare the offers of lenders, cheapest first",
-        access: Access::Public,
-        body: false,
-        answers: &[200, 422],
-        handler: || get(loans::handlers::offers),
-    },
-    Route {
-        verb: Method::POST,
-        path: "/api/v1/loans/applications",
-        summary: "Apply for a loan",
-        access: Access::User,
-        body: true,
-        answers: &[201, 404, 409],
-        handler: || post(loans::handlers::apply),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/loans/applications",
-        summary: "List the own loan applications, newest first",
-        access: Access::User,
-        body: false,
-        answers: &[200, 422],
-        handler: || get(loans::handlers::list),
-    },
-    Route {
-        verb: Method::GET,
-        path: "/api/v1/loans/applications/{id}",
-        summary: "Show an own loan application",
-        access: Access::User,
-        body: false,
-        answers: &[200, 404],
-        handler: || get(loans::handlers::show),
-    },
-    Route {
-        verb: Method::POST,
-        path: "/api/v1/loans/applications/{id}/income",
-        summary: "Complete a pending loan application",
-        access: Access::User,
-        body: true,
-        answers: &[200, 404, 409],
-        handler: || post(loans::handlers::complete),
-    },
-];
+macro_rules! routes {
+    ($( $verb:ident $path:literal [$($refusal:literal),*] $handler:path: $summary:literal; )+) => {
+        /// The routes, by path.
+        pub const ROUTES: &[Route] = &[
+            $( Route {
+                verb: Method::$verb,
+                path: $path,
+                summary: $summary,
+                refusals: &[$($refusal),*],
+                function: stringify!($handler),
+                operation: || describe::operation($handler),
+                handler: || on(MethodFilter::$verb, $handler),
+            }, )+
+        ];
+    };
+}
+
+routes! {
+    POST "/api/v1/auth/signup" [409] auth::handlers::signup: "Create an account";
+    POST "/api/v1/auth/login" [401] auth::handlers::login: "Log in and get a session token";
+    POST "/api/v1/auth/logout" [] auth::handlers::logout: "Revoke the session token";
+    GET "/api/v1/auth/me" [] auth::handlers::me: "Show the own account";
+    POST "/api/v1/deals" [409] deals::handlers::create: "Create a deal";
+    GET "/api/v1/deals" [] deals::handlers::list: "List the own deals, newest first";
+    GET "/api/v1/deals/{id}" [] deals::handlers::show: "Show an own deal";
+    DELETE "/api/v1/deals/{id}" [] deals::handlers::remove: "Delete an own deal";
+    PATCH "/api/v1/deals/{id}/status" [409] deals::handlers::change_status: "Move an own deal to another status";
+    GET "/api/v1/vehicles" [404] vehicles::handlers::search: "Search the catalogue";
+    GET "/api/v1/vehicles/{vin}" [] vehicles::handlers::show: "Show a vehicle";
+    POST "/api/v1/favorites" [404, 409] vehicles::favorites::create: "Make a vehicle a favourite";
+    GET "/api/v1/favorites" [] vehicles::favorites::list: "List the own favourites, newest first";
+    DELETE "/api/v1/favorites/{vin}" [] vehicles::favorites::remove: "Forget a favourite";
+    POST "/api/v1/saved-searches" [409] vehicles::saved_searches::create: "Save a search";
+    GET "/api/v1/saved-searches" [] vehicles::saved_searches::list: "List the own saved searches, newest first";
+    GET "/api/v1/saved-searches/{id}" [] vehicles::saved_searches::show: "Show an own saved search";
+    DELETE "/api/v1/saved-searches/{id}" [] vehicles::saved_searches::remove: "Forget a saved search";
+    POST "/api/v1/loans/calculate" [] loans::handlers::calculate: "Calculate a loan";
+    GET "/api/v1/loans/offers" [] loans::handlers::offers: "Compare the offers of lenders, cheapest first";
+    POST "/api/v1/loans/applications" [404, 409] loans::handlers::apply: "Apply for a loan";
+    GET "/api/v1/loans/applications" [] loans::handlers::list: "List the own loan applications, newest first";
+    GET "/api/v1/loans/applications/{id}" [] loans::handlers::show: "Show an own loan application";
+    POST "/api/v1/loans/applications/{id}/income" [409] loans::handlers::complete: "Complete a pending loan application";
+}
 
 /// The router of [`ROUTES`].
 pub fn router() -> Router<App> {
@@ -281,11 +101,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_method_of_a_path_is_listed_once() {
+    fn every_method_of_a_path_is_listed_once_under_a_name_of_its_own() {
         let mut seen: Vec<_> = ROUTES.iter().map(|route| (route.path, route.verb.as_str())).collect();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), ROUTES.len());
+        let mut names: Vec<_> = ROUTES.iter().map(Route::name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ROUTES.len());
         assert!(ROUTES.iter().all(|route| route.path.starts_with("/api/v1/")));
+    }
+
+    #[test]
+    fn parameters_of_the_path_are_those_of_the_handler() {
+        for route in ROUTES {
+            let operation = route.operation();
+            let taken: Vec<_> = operation.parameters.iter().filter(|p| p["in"] == "path").collect();
+            let named: Vec<_> = route.path.split('/').filter_map(|part| part.strip_prefix('{')).collect();
+            assert_eq!(taken.len(), named.len(), "{}", route.path);
+            for (taken, named) in taken.iter().zip(named) {
+                assert_eq!(format!("{}}}", taken["name"].as_str().unwrap()), named, "{}", route.path);
+            }
+        }
     }
 }

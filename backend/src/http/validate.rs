@@ -5,6 +5,9 @@ use super::problem::{FieldError, Problem};
 /// The highest price that is accepted, in dollars; fits the database's numeric(12,2).
 pub const MAX_PRICE: f64 = 9_999_999.99;
 
+/// Pattern of a vehicle identification number in any case.
+pub const VIN: &str = "^[A-HJ-NPR-Za-hj-npr-z0-9]{17}$";
+
 /// Collects what is wrong with a request.
 #[derive(Debug, Default)]
 pub struct Checks {

@@ -6,6 +6,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::store::{self, Application, NewApplication};
 use super::terms::{LENDERS, Terms};
@@ -22,10 +23,13 @@ use crate::metrics::StatusLabels;
 const LEAST: f64 = 100.0;
 
 /// What a loan is to be. Dollars.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = LoanWanted)]
 pub struct Wanted {
+    #[schema(minimum = 100, maximum = 9_999_999.99)]
     loan_amount: f64,
+    #[schema(minimum = 6, maximum = 120)]
     loan_term_months: i32,
     credit_score_range: CreditTier,
 }
@@ -48,7 +52,7 @@ pub async fn calculate(Json(wanted): Json<Wanted>) -> Result<Answer<Terms>, Prob
 }
 
 /// What one lender asks.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Offer {
     lender: &'static str,
     #[serde(flatten)]
@@ -56,7 +60,7 @@ pub struct Offer {
 }
 
 /// Offers, the cheapest first.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Offers {
     items: Vec<Offer>,
 }
@@ -76,15 +80,20 @@ pub async fn offers(Query(wanted): Query<Wanted>) -> Result<Answer<Offers>, Prob
 }
 
 /// Body of an application. Dollars.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewApplication)]
 pub struct Apply {
     deal_id: Option<i64>,
+    #[schema(minimum = 100, maximum = 9_999_999.99)]
     loan_amount: f64,
     #[serde(default)]
+    #[schema(minimum = 0, maximum = 9_999_999.99)]
     down_payment: f64,
+    #[schema(minimum = 6, maximum = 120)]
     loan_term_months: i32,
     credit_score_range: CreditTier,
+    #[schema(minimum = 0, maximum = 9_999_999.99)]
     annual_income: Option<f64>,
 }
 
@@ -141,7 +150,7 @@ pub async fn apply(
 }
 
 /// Query of a list of applications.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     #[serde(default)]
@@ -173,9 +182,10 @@ pub async fn show(
 }
 
 /// Body that completes a pending application. Dollars.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Income {
+    #[schema(minimum = 0, maximum = 9_999_999.99)]
     annual_income: f64,
 }
 

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
+use utoipa::ToSchema;
 
 use super::terms::Terms;
 use super::{CreditTier, LoanStatus};
@@ -122,7 +123,7 @@ const DECIDE: Query = Query::update(
 pub const QUERIES: &[&Query] = &[&INSERT, &LIST, &FIND, &DECIDE];
 
 /// An application as its owner sees it. Dollars.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Application {
     /// Id.
     pub id: i64,

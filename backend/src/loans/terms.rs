@@ -40,7 +40,7 @@ impl CreditTier {
 }
 
 /// What a loan costs. Dollars in whole cents.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Terms {
     /// Percent a year.
     pub apr: f64,

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
+use utoipa::ToSchema;
 
 use super::store::{Vehicle, columns};
 use crate::App;
@@ -67,7 +68,7 @@ const DELETE: Statement = Statement::delete(
 pub const QUERIES: &[&Statement] = &[&INSERT, &LIST, &DELETE];
 
 /// A favourite as its owner sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Favorite {
     id: i64,
     vehicle: Vehicle,
@@ -81,9 +82,11 @@ impl Favorite {
 }
 
 /// Body of a new favourite.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewFavorite)]
 pub struct Create {
+    #[schema(pattern = "^[A-HJ-NPR-Za-hj-npr-z0-9]{17}$")]
     vin: String,
 }
 
@@ -110,7 +113,7 @@ pub async fn create(
 }
 
 /// Query of a list.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     #[serde(default)]

@@ -5,6 +5,7 @@ use std::time::Instant;
 use axum::Json as Answer;
 use axum::extract::State;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::store::{self, Vehicle};
 use super::{Condition, Criteria, SearchType, saved_searches};
@@ -18,7 +19,7 @@ use crate::lookaside;
 use crate::metrics::SearchLabels;
 
 /// Query of a search: its type, a page of it, and the criteria.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Search {
     search_type: Option<SearchType>,
@@ -26,16 +27,26 @@ pub struct Search {
     #[serde(default)]
     limit: Limit,
     cursor: Option<Cursor>,
+    #[schema(min_length = 1, max_length = 100)]
     make: Option<String>,
+    #[schema(min_length = 1, max_length = 100)]
     model: Option<String>,
+    #[schema(min_length = 1, max_length = 50)]
     body_type: Option<String>,
     condition: Option<Condition>,
+    #[schema(min_length = 1, max_length = 50)]
     fuel_type: Option<String>,
+    #[schema(min_length = 1, max_length = 50)]
     transmission: Option<String>,
+    #[schema(minimum = 1900, maximum = 2100)]
     year_min: Option<i32>,
+    #[schema(minimum = 1900, maximum = 2100)]
     year_max: Option<i32>,
+    #[schema(minimum = 0.01, maximum = 9_999_999.99)]
     price_min: Option<f64>,
+    #[schema(minimum = 0.01, maximum = 9_999_999.99)]
     price_max: Option<f64>,
+    #[schema(minimum = 0, maximum = 2_000_000)]
     mileage_max: Option<i32>,
 }
 

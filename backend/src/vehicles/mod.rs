@@ -37,41 +37,51 @@ label_enum! {
 }
 
 /// What a vehicle must be like; what is absent does not matter. Prices in dollars, mileage in miles.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Criteria {
     /// Make, in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
     pub make: Option<String>,
     /// Model, in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
     pub model: Option<String>,
     /// Body type.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 50)]
     pub body_type: Option<String>,
     /// Condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
     /// Fuel.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 50)]
     pub fuel_type: Option<String>,
     /// Transmission.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 50)]
     pub transmission: Option<String>,
     /// Oldest model year.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1900, maximum = 2100)]
     pub year_min: Option<i32>,
     /// Newest model year.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1900, maximum = 2100)]
     pub year_max: Option<i32>,
     /// Lowest price.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.01, maximum = 9_999_999.99)]
     pub price_min: Option<f64>,
     /// Highest price.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.01, maximum = 9_999_999.99)]
     pub price_max: Option<f64>,
     /// Highest mileage.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 2_000_000)]
     pub mileage_max: Option<i32>,
 }
 

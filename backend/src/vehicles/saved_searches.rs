@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json as Jsonb;
+use utoipa::ToSchema;
 
 use super::Criteria;
 use crate::App;
@@ -91,7 +92,7 @@ const DELETE: Statement = Statement::delete(
 pub const QUERIES: &[&Statement] = &[&INSERT, &LIST, &FIND, &CHECK, &DELETE];
 
 /// A saved search as its owner sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct SavedSearch {
     id: i64,
     name: String,
@@ -131,9 +132,11 @@ pub async fn check(db: &mut Connection, user: i64, id: i64) -> Result<Option<Cri
 }
 
 /// Body of a new saved search.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewSavedSearch)]
 pub struct Create {
+    #[schema(min_length = 1, max_length = 255)]
     name: String,
     criteria: Criteria,
     notification_enabled: Option<bool>,
@@ -166,7 +169,7 @@ pub async fn create(
 }
 
 /// Query of a list.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     #[serde(default)]

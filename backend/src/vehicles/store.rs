@@ -91,7 +91,7 @@ const RECORD: Query = Query::insert(
 pub const QUERIES: &[&Query] = &[&SEARCH, &FIND, &TASTE, &RECORD];
 
 /// A vehicle of the catalogue.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Vehicle {
     /// Id; orders searches.
     pub id: i64,

@@ -1,11 +1,15 @@
 //! The service over HTTP, on a real PostgreSQL and a real Redis.
 
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
 mod deals;
+#[cfg(test)]
+mod docs;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use autodealgenie_backend::auth::limit::Limits;
 use autodealgenie_backend::{App, Settings, db, router};
 use exporter_kit::http::{ServerConfig, bind};
 use exposition::parse::{self, Page};
@@ -52,6 +53,9 @@ impl Stack {
             session_ttl: Duration::from_secs(600),
             hash_slots: 2,
             environment: "test".to_owned(),
+            logins: Limits::default(),
+            cors_origins: vec!["https://app.example.com".parse().unwrap()],
+            max_in_flight: 512,
         };
         change(&mut settings);
         let shutdown = CancellationToken::new();
