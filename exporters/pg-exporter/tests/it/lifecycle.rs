@@ -148,6 +148,8 @@ async fn an_exporter_without_a_server_starts_and_says_down() -> anyhow::Result<(
     let exporter: Exporter = exporter(&dsn, &[]).await?;
     let page = exporter.scrape(5.0).await?;
     assert_eq!(page.value("pg_up", &[]), Some(0.0));
-    assert!(page.family("postgres_exporter_build_info").is_some() && page.family("process_open_fds").is_some());
+    assert!(
+        page.family("postgres_exporter_build_info").is_some() && page.family("process_open_fds").is_some()
+    );
     Ok(())
 }
