@@ -4,6 +4,7 @@
 //! a row are rendered once, however many families use them, and a value that was not set is absent from the page.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::family::{Desc, Kind, is_label_name, is_metric_name};
 use crate::labels;
@@ -11,10 +12,11 @@ use crate::labels;
 /// Marks "no sample": a NaN with a payload that no arithmetic makes. A real NaN is a value like any other.
 const ABSENT: u64 = 0x7ff4_0ab5_e470_0001;
 
-/// What one scrape found.
+/// What one scrape found. A clone shares the tables until one side changes them, so that what is read seldom can be
+/// kept and put on every page for nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    pub(crate) tables: Vec<Table>,
+    pub(crate) tables: Vec<Arc<Table>>,
     /// Index of the table that [`Snapshot::sample`] fills.
     unlabelled: Option<usize>,
     duplicates: u64,
@@ -80,10 +82,10 @@ impl Snapshot {
     /// Adds a family with one sample and no labels.
     pub fn sample(&mut self, desc: &Desc, value: f64) {
         let index = *self.unlabelled.get_or_insert_with(|| {
-            self.tables.push(Table::new(&[]));
+            self.tables.push(Arc::new(Table::new(&[])));
             self.tables.len() - 1
         });
-        let table = &mut self.tables[index];
+        let table = Arc::make_mut(&mut self.tables[index]);
         let column = table.column(desc);
         if table.ends.is_empty() {
             table.row(&[]);
@@ -93,9 +95,9 @@ impl Snapshot {
 
     /// Adds a table whose rows have these labels.
     pub fn table(&mut self, labels: &[&str]) -> &mut Table {
-        self.tables.push(Table::new(labels));
+        self.tables.push(Arc::new(Table::new(labels)));
         let last = self.tables.len() - 1;
-        &mut self.tables[last]
+        Arc::make_mut(&mut self.tables[last])
     }
 
     /// Takes over everything in `other`.
@@ -108,6 +110,7 @@ impl Snapshot {
     /// Puts labels on every series that is in the snapshot now; a label of the series itself wins.
     pub fn add_labels(&mut self, labels: &[(&str, &str)]) {
         for table in &mut self.tables {
+            let table = Arc::make_mut(table);
             for (name, value) in labels {
                 if table.label_names.iter().all(|own| own != name) && is_label_name(name) {
                     labels::push(&mut table.prefix, usize::MAX, name, value);
@@ -147,7 +150,7 @@ impl Snapshot {
             let labels_valid = table.label_names.iter().all(|name| is_label_name(name));
             for index in 0..table.families.len() {
                 if !labels_valid || !is_metric_name(&table.families[index].desc.name) {
-                    self.rejected += table.clear_family(index);
+                    self.rejected += Arc::make_mut(table).clear_family(index);
                 }
             }
         }
@@ -161,7 +164,7 @@ impl Snapshot {
             let kind = self.family(parts[0]).desc.kind;
             for part in &parts[1..] {
                 if self.family(*part).desc.kind != kind {
-                    self.rejected += self.tables[part.0].clear_family(part.1);
+                    self.rejected += Arc::make_mut(&mut self.tables[part.0]).clear_family(part.1);
                 }
             }
             self.drop_duplicates(&parts);
@@ -181,7 +184,8 @@ impl Snapshot {
                 let same = seen.entry(labels::hash_unordered([&table.prefix, table.block(row)])).or_default();
                 let canonical = table.canonical_labels(row);
                 if same.iter().any(|(t, r)| self.tables[*t].canonical_labels(*r) == canonical) {
-                    self.duplicates += self.tables[table_index].clear_row(family_index, row);
+                    self.duplicates +=
+                        Arc::make_mut(&mut self.tables[table_index]).clear_row(family_index, row);
                 } else {
                     same.push((table_index, row));
                 }

@@ -17,6 +17,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// How long a CancelRequest may take; it runs in the background after the answer was given up.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Most statements that are kept prepared. A statement with a value in its text may be another one later, and those of
+/// before must not pile up on the server.
+const MAX_STATEMENTS: usize = 256;
+
 /// How this session's connection is made, so that its CancelRequest is made alike.
 #[derive(Clone, Default)]
 pub(crate) enum Tls {
@@ -94,7 +98,13 @@ impl Session {
                 Some(statement) => statement,
                 None => {
                     let statement = query::prepare(&self.client, sql).await?;
-                    self.statements().insert(sql.to_owned(), statement.clone());
+                    let mut statements = self.statements();
+                    if statements.len() >= MAX_STATEMENTS {
+                        // The server is told to forget each one; what is still wanted is prepared again.
+                        statements.clear();
+                    }
+                    statements.insert(sql.to_owned(), statement.clone());
+                    drop(statements);
                     statement
                 }
             };

@@ -33,8 +33,9 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         versions: Versions::ALL,
         sql: |session| {
             let known = session.memory().get(MEMORY).map_or_else(String::new, |(key, _)| key.replace('\'', "''"));
-            // The comparison does not depend on the rows: the server evaluates it once, and reads nothing when the
-            // key is the known one.
+            // In a subquery the comparison is evaluated once, before the settings are read, and nothing is read when
+            // the key is the known one. Beside the other conditions it would be evaluated for every row, because
+            // pg_is_in_recovery() counts as volatile.
             format!(
                 "SELECT {KEY}, name,
                         CASE WHEN name IN ({OURS}) THEN reset_val ELSE setting END,
@@ -42,10 +43,11 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                  FROM pg_catalog.pg_settings
                  WHERE vartype IN ('bool', 'integer', 'real')
                    AND name NOT IN ({EXCLUDED})
-                   AND {KEY} <> '{known}'"
+                   AND (SELECT {KEY} <> '{known}')"
             )
         },
-        fixed: false,
+        // Until the settings change.
+        fixed: true,
         decode,
         families: &[],
         sizes: false,

@@ -2,6 +2,7 @@
 
 mod compat;
 mod faults;
+mod lifecycle;
 mod usage;
 mod values;
 mod versions;

@@ -192,3 +192,30 @@ async fn sessions_locks_and_wal_are_counted() -> anyhow::Result<()> {
     assert_eq!(page.value("pg_wal_segments", &[]), segments.and_then(|text| text.parse().ok()));
     Ok(())
 }
+
+/// Settings that did not change are not read: the server compares once, and the function is not called.
+#[tokio::test]
+async fn unchanged_settings_are_not_read_again() -> anyhow::Result<()> {
+    let server = Postgres::builder()
+        .preload("auto_explain")
+        .setting("auto_explain.log_min_duration", "0")
+        .setting("auto_explain.log_analyze", "on")
+        .start()
+        .await?;
+    let exporter = exporter(&server.dsn(), &["--no-collector.stat_user_tables"]).await?;
+    let first = exporter.scrape(10.0).await?;
+    let skipped = || {
+        let log = server.log();
+        log.lines()
+            .filter(|line| line.contains("pg_show_all_settings") && line.contains("never executed"))
+            .count()
+    };
+    assert_eq!(skipped(), 0);
+    let second = exporter.scrape(10.0).await?;
+    // The server logs the plan before it answers.
+    assert!(skipped() > 0, "{}", server.log());
+    let family = "pg_settings_max_connections";
+    assert!(first.value(family, &[]).is_some());
+    assert_eq!(first.value(family, &[]), second.value(family, &[]));
+    Ok(())
+}

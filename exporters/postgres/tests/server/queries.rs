@@ -218,3 +218,22 @@ async fn prepared_statements_on_a_server_of_our_own() {
     assert!(number.expect_err("not text").message.contains("cast it to text"));
     assert!(session.is_healthy());
 }
+
+#[tokio::test]
+async fn prepared_statements_do_not_pile_up() {
+    let server = testkit::postgres::Postgres::start().await.expect("a server");
+    let dsn = pg_client::Dsn::parse(&server.dsn()).expect("a DSN");
+    let limits = (std::time::Duration::from_secs(20), std::time::Duration::from_millis(100));
+    let connector = pg_client::Connector::new(dsn).with_session_limits(limits.0, limits.1);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let session = connector.connect(deadline).await.expect("a session");
+    assert!(session.is_own());
+    for n in 0..600 {
+        let rows = session.query_prepared(&format!("SELECT ({n})::text AS n")).await.expect("rows");
+        assert_eq!(rows.first().and_then(|row| row.float(0)), Some(f64::from(n)));
+    }
+    let count = "SELECT pg_catalog.count(*)::text FROM pg_catalog.pg_prepared_statements";
+    let rows = session.query_prepared(count).await.expect("rows");
+    let held = rows.first().and_then(|row| row.float(0)).expect("a count");
+    assert!((1.0..=257.0).contains(&held), "{held}");
+}

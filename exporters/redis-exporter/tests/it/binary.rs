@@ -9,6 +9,8 @@ use testkit::redis::{Redis, Version};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redis-exporter");
 
+const SECRET: &str = "s3cr3t-w0rd";
+
 #[tokio::test]
 async fn the_binary_serves_a_server_with_the_peers_flags_and_environment() {
     let server = Redis::builder().password("s3cret").start().await.unwrap();
@@ -50,16 +52,56 @@ async fn promtool_finds_only_the_peers_own_names() {
     assert_eq!(findings, known, "review, then correct tests/data/lint.txt");
 }
 
+/// Arguments, environment, exit code, and words of the message.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a [&'a str]);
+
 #[test]
 fn what_cannot_work_ends_with_one_line_and_the_right_code() {
-    for (arguments, code, expected) in [
-        (&["--url=http://h:1"][..], 64, "not an address of a Redis server"),
-        (&["-redis.password-file=/nowhere/p.json"], 64, "/nowhere/p.json"),
-        (&["-no-such-flag"], 2, "--no-such-flag"),
-    ] {
-        let output = Command::new(BINARY).args(arguments).env_clear().output().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let passwords = file("passwords.json", &format!("{{\"redis://h\": {SECRET}}}"));
+    let web = file("web.yml", &format!("basic_auth_users: {{me: {SECRET}}}\n"));
+    let passwords = format!("-redis.password-file={passwords}");
+    let cases: &[Case] = &[
+        (&["--url=http://h:1"], &[], 64, &["not an address of a Redis server"]),
+        (&[], &[("REDIS_ADDR", &format!("http://me:{SECRET}@h"))], 64, &["not an address of a Redis server"]),
+        (&["-redis.password-file=/nowhere/p.json"], &[], 64, &["/nowhere/p.json"]),
+        (&[&passwords], &[], 64, &["passwords.json"]),
+        (&["-tls-ca-cert-file=/nowhere/ca.pem", "--url=rediss://h"], &[], 64, &["/nowhere/ca.pem"]),
+        (&["--web.config.file=/nowhere/web.yml"], &[], 64, &["/nowhere/web.yml"]),
+        (&["--web.config.file", &web], &[], 64, &["\"me\"", "bcrypt"]),
+        (&["-web.listen-address", &taken], &[("REDIS_PASSWORD", SECRET)], 1, &[&taken, "in use"]),
+        (&["-web.listen-address=nowhere"], &[], 2, &["nowhere"]),
+        (&["-no-such-flag"], &[], 2, &["--no-such-flag"]),
+    ];
+    for (arguments, environment, code, words) in cases {
+        let mut command = Command::new(BINARY);
+        let output = command.env_clear().args(*arguments).envs(environment.iter().copied()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(text.contains(expected), "{text}");
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {text}");
+        for word in *words {
+            assert!(text.contains(word), "{arguments:?} does not say {word:?}: {text}");
+        }
+        assert!(!text.contains(SECRET), "{arguments:?}: a secret is printed: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_in_the_log_and_the_password_is_not() {
+    let server = Redis::builder().password("right").start().await.unwrap();
+    let url = format!("--url=redis://:{SECRET}@{}", server.addr());
+    let exporter = Exporter::start(BINARY, &[&url, "--log.level=debug"], |process| process).await.unwrap();
+    let page = exporter.scrape(5.0).await.unwrap();
+    assert_eq!(page.value("redis_up", &[]), Some(0.0));
+    let unknown = exporter.get("/metrics?collect[]=nonsense").await.unwrap();
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.text.contains("nonsense"), "{}", unknown.text);
+    let log = exporter.process.log();
+    assert!(log.contains("Password authentication failed") && !log.contains(SECRET), "{log}");
 }
