@@ -1,7 +1,11 @@
 //! pg-exporter against real servers: the binary as users run it.
 
+mod commands;
 mod compat;
 mod faults;
+mod probe;
+mod queries;
+mod servers;
 mod usage;
 mod values;
 mod versions;
