@@ -165,6 +165,9 @@ impl Config {
         };
         // What the operator wrote about the way there decides about the place, too.
         keywords.extend(module.iter().flat_map(|(_, module)| module.options.clone()));
+        if let Some((_, module)) = module {
+            keywords.insert("user".to_owned(), module.userpass.username.clone());
+        }
         let mut parsed = Dsn::from_keywords(keywords, &environment_for_all(environment))?;
         for host in parsed.hosts() {
             self.allow(host, module.map(|(name, _)| name))?;

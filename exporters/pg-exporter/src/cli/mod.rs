@@ -33,7 +33,7 @@ pub struct Cli {
     #[arg(long, value_name = "DSN", action = clap::ArgAction::Append)]
     dsn: Vec<String>,
     /// Modules and targets of /probe and /sd. Default: postgres_exporter.yml, if it is there
-    #[arg(long = "config.file", value_name = "FILE")]
+    #[arg(id = "modules_file", long = "config.file", value_name = "FILE")]
     config_file: Option<PathBuf>,
     /// Targets of /probe whose connections are kept
     #[arg(long = "probe.max-targets", value_name = "N", default_value = "1000")]

@@ -142,7 +142,11 @@ fn aliases(count: usize) -> String {
 fn select(sql: &str, columns: &[ResultColumn]) -> String {
     let cast = |(index, column): (usize, &ResultColumn)| match column.class {
         Class::Time | Class::Interval => format!("extract(epoch FROM q.c{index})::text"),
-        Class::Text | Class::Number | Class::Array => format!("q.c{index}::text"),
+        Class::Number | Class::Array => format!("q.c{index}::text"),
+        // As the type prints itself: a cast writes 10.0.0.1 as 10.0.0.1/32.
+        Class::Text => {
+            format!("CASE WHEN q.c{index} IS NOT NULL THEN pg_catalog.format('%s', q.c{index}) END")
+        }
     };
     let casts: Vec<String> = columns.iter().enumerate().map(cast).collect();
     format!("SELECT {} FROM (\n{sql}\n) AS q({})", casts.join(", "), aliases(columns.len()))

@@ -60,7 +60,10 @@ async fn what_grants_prints_is_enough(#[case] major: u32) -> anyhow::Result<()> 
     let (code, report) = run(&[&["check", "--dsn", &dsn], &flags[..]].concat()).await?;
     assert_eq!(code, Some(0), "{report}");
     let exporter = exporter(&dsn, &flags).await?;
-    assert_eq!(failed(&exporter.scrape(20.0).await?), Vec::<String>::new());
+    let mut failed = failed(&exporter.scrape(20.0).await?);
+    // Before 16 there is no summary to create the extension for.
+    failed.retain(|labels| major >= 16 || !labels.contains("buffercache_summary"));
+    assert_eq!(failed, Vec::<String>::new());
     Ok(())
 }
 
