@@ -1,6 +1,7 @@
 //! `cargo xtask …`: everything a developer or an operator does here, one file a command. CI calls the same commands.
 
 mod cargo;
+mod docs;
 mod down;
 mod fmt;
 mod lint;
@@ -39,6 +40,8 @@ enum Command {
     Fmt(fmt::Args),
     /// Check the code with clippy
     Lint,
+    /// Write the documentation that is made from the code
+    Docs(docs::Args),
 }
 
 #[tokio::main]
@@ -51,6 +54,7 @@ async fn main() -> ExitCode {
         Command::Test(args) => test::run(&args).await,
         Command::Fmt(args) => fmt::run(&args),
         Command::Lint => lint::run(),
+        Command::Docs(args) => docs::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ use testkit::servers;
 
 use crate::{
     cargo::{self, PROFILE},
-    fmt, lint,
+    docs, fmt, lint,
     progress::{print, say, step, table},
 };
 
@@ -55,6 +55,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     areas.check("format", fmt::check);
     areas.check("lint", lint::run);
     areas.check("documentation", document);
+    areas.check("generated documentation", docs::check);
     areas
         .check("doctests", || cargo::run(&["test", "--doc", "--workspace", "--profile", PROFILE, "--quiet"]));
     let start = Instant::now();

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use exporter_kit::config::{self, ConfigError, GoDuration, Secret, Spanned};
 use exposition::{Desc, Kind, is_label_name, is_metric_name};
+use pg_client::statement;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::domain::{Domain, Label, Rejections};
-use crate::statement;
 
 /// Names the exporter keeps for itself.
 const RESERVED: [&str; 2] = ["business_exporter_", "process_"];

@@ -3,7 +3,6 @@
 //! # Layout
 //! - [`definition`]: the file, and what is checked before anything is connected.
 //! - [`domain`]: what values a label may have.
-//! - [`statement`]: that a query is one statement.
 //! - [`collector`]: runs one query and turns its rows into samples.
 //! - [`session`]: the kept connection, for the length of one pass.
 //! - [`source`]: the database as the scrape engine sees it, and the exporter's own metrics.
@@ -15,4 +14,3 @@ pub mod definition;
 pub mod domain;
 pub mod session;
 pub mod source;
-pub mod statement;

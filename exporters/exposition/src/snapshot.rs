@@ -121,6 +121,27 @@ impl Snapshot {
         }
     }
 
+    /// Drops the families that are in the snapshot now and whose name does not pass.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        for table in &mut self.tables {
+            for index in 0..table.families.len() {
+                if !keep(&table.families[index].desc.name) {
+                    table.clear_family(index);
+                }
+            }
+            table.families.retain(|family| keep(&family.desc.name));
+        }
+    }
+
+    /// Gives every family that is in the snapshot now the name that `rename` has for it, if any.
+    pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
+        for family in self.tables.iter_mut().flat_map(|table| &mut table.families) {
+            if let Some(name) = rename(&family.desc.name) {
+                family.desc.name = name.into();
+            }
+        }
+    }
+
     /// Whether there is no sample.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -5,14 +5,23 @@
 //! - [`sql`]: what a collector is made of: statements described as data.
 //! - [`extension`]: statements on what an extension brings.
 //! - [`session`], `sizes`: the two lanes to a server, for statistics and for disk space.
-//! - [`source`]: the target as the scrape engine sees it, and `pg_up`.
+//! - [`source`]: the target as the scrape engine sees it, and `pg_up`; [`servers`]: several of them.
+//! - [`queries`]: queries of the user's own.
+//! - [`config`], [`probe`]: targets that requests name, and who may be reached.
+//! - [`exporter`]: all of it, as flags and files want it; [`commands`]: what is done instead of serving.
 //! - [`cli`]: flags and environment, ours and postgres_exporter's.
 
 pub mod cli;
 pub mod collectors;
+pub mod commands;
+pub mod config;
+pub mod exporter;
 pub mod extension;
 pub mod options;
+pub mod probe;
+pub mod queries;
 pub mod self_metrics;
+pub mod servers;
 pub mod session;
 mod sizes;
 pub mod source;

@@ -3,31 +3,39 @@
 use std::process::ExitCode;
 
 use exporter_kit::app::{App, Failure, OrFailure, block_on, exit};
-use exporter_kit::scrape::Scraper;
 use exporter_kit::telemetry::log;
 use pg_client::Environment;
 use pg_exporter::cli::Cli;
-use pg_exporter::self_metrics;
-use pg_exporter::source::PgSource;
+use pg_exporter::commands;
+use pg_exporter::exporter::Exporter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_args();
-    exit("pg-exporter", run(&cli))
+    let environment = Environment::of_process();
+    let cli = Cli::parse_args(&environment);
+    exit("pg-exporter", run(cli, environment))
 }
 
-fn run(cli: &Cli) -> Result<(), Failure> {
+fn run(cli: Cli, environment: Environment) -> Result<(), Failure> {
     log::init(cli.web.log_level, cli.web.log_format).or_failed()?;
-    let connector = cli.connector(&Environment::of_process()).or_misconfigured()?;
-    tracing::info!(server = %connector.dsn().redacted(), "scraping");
+    if cli.dump_maps {
+        return commands::dump_maps(&cli);
+    }
+    if let Some(command) = cli.command.clone() {
+        return block_on(commands::run(&command, &cli, &environment));
+    }
+    for connector in cli.connectors(&environment).or_misconfigured()? {
+        tracing::info!(server = %connector.dsn().redacted(), "scraping");
+    }
     block_on(async {
-        let app = App::new("pg-exporter", "PostgreSQL exporter", cli.web.web(9187));
-        let stats = app.telemetry_stats();
-        let source = PgSource::new(connector, cli.options(), cli.enabled());
-        let scraper = Scraper::with_max_series(
-            source,
-            move |page| self_metrics::append(page, &stats),
-            cli.web.max_series,
-        );
-        app.metrics(&scraper).run().await
+        let app = App::new("pg-exporter", "PostgreSQL exporter", cli.web());
+        let path = cli.web.telemetry_path.clone();
+        let exporter = Exporter::new(cli, environment, app.telemetry_stats()).or_misconfigured()?;
+        let probe = exporter.probe();
+        app.route(&path, exporter.metrics())
+            .route("/probe", probe.handler())
+            .route("/sd", probe.discovery())
+            .reload(exporter.reload())
+            .run()
+            .await
     })
 }

@@ -21,6 +21,12 @@ pub struct Options {
     pub compat: Compat,
     /// Labels on the families that carry `server` in 0.19, too.
     pub constant_labels: Vec<(String, String)>,
+    /// Start of the names of the families that have these labels, instead of `pg`.
+    pub metric_prefix: String,
+    /// Whether what postgres_exporter calls default metrics is left out.
+    pub disable_default_metrics: bool,
+    /// Namespaces of the user's queries: default metrics under these names are left out.
+    pub replaced: Vec<String>,
     /// Databases whose size is not asked for.
     pub exclude_databases: Vec<String>,
     /// How old sizes may get before a scrape starts to refresh them; zero waits for new ones on every scrape.
@@ -29,6 +35,22 @@ pub struct Options {
     pub statement_timeout: Duration,
     /// What `stat_statements` shows.
     pub statements: Statements,
+}
+
+impl Options {
+    /// Whether a default metric is left out: all are, or a query of the user has its name.
+    pub(crate) fn leaves_out(&self, family: &str) -> bool {
+        let replaced = |namespace: &String| {
+            family.strip_prefix(namespace.as_str()).is_some_and(|rest| rest.starts_with('_'))
+        };
+        self.disable_default_metrics || self.replaced.iter().any(replaced)
+    }
+
+    /// The name of a family that starts with `pg`, under the prefix that is wanted instead; none for other names.
+    pub(crate) fn prefixed(&self, family: &str) -> Option<String> {
+        let rest = family.strip_prefix("pg").filter(|rest| rest.is_empty() || rest.starts_with('_'))?;
+        (!matches!(self.metric_prefix.as_str(), "" | "pg")).then(|| format!("{}{rest}", self.metric_prefix))
+    }
 }
 
 /// What `stat_statements` shows; names and defaults of postgres_exporter.

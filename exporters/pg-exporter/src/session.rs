@@ -12,9 +12,9 @@ use tokio::sync::RwLock;
 use tokio::time::Instant;
 
 use crate::extension::Extension;
-use crate::options::{Compat, Options};
+use crate::options::Options;
 use crate::sizes::Sizes;
-use crate::sql::ServerLabel;
+use crate::sql::{SETTINGS, ServerLabel};
 
 /// How long a statement of a scrape waits for a lock. Statistics functions need none; what does is a catalogue under
 /// an ACCESS EXCLUSIVE lock, and that is worth an error rather than a wait.
@@ -108,6 +108,11 @@ impl PgSession {
         &self.options
     }
 
+    /// When the scrape must be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
     }
@@ -168,20 +173,28 @@ impl PgSession {
         }
     }
 
-    /// Puts `server` and constant labels on what has them in the chosen version of postgres_exporter.
+    /// Puts `server` and constant labels on what has them in the chosen version of postgres_exporter, and the prefix of
+    /// names, unless all of it is left out.
     pub(crate) fn add_server_label(&self, has: ServerLabel, snapshot: &mut Snapshot) {
-        let applies = match has {
-            ServerLabel::Never => false,
-            ServerLabel::Until0_19 => self.options.compat == Compat::V0_19,
-            ServerLabel::Always => true,
-        };
-        if applies {
-            let constant =
-                self.options.constant_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-            let labels: Vec<_> =
-                [("server", self.server_label.as_str())].into_iter().chain(constant).collect();
-            snapshot.add_labels(&labels);
+        if !has.applies(self.options.compat) {
+            return;
         }
+        let default_metric = |name: &str| !name.starts_with(SETTINGS);
+        snapshot.retain(|name| !(default_metric(name) && self.options.leaves_out(name)));
+        snapshot.rename(|name| {
+            // Its name is fixed in postgres_exporter, too.
+            let prefixed = default_metric(name) && name != "pg_static";
+            prefixed.then(|| self.options.prefixed(name)).flatten()
+        });
+        self.add_labels_of_server(snapshot);
+    }
+
+    /// Puts `server` and constant labels on everything.
+    pub(crate) fn add_labels_of_server(&self, snapshot: &mut Snapshot) {
+        let constant =
+            self.options.constant_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let labels: Vec<_> = [("server", self.server_label.as_str())].into_iter().chain(constant).collect();
+        snapshot.add_labels(&labels);
     }
 
     /// `host:port` of the target.

@@ -71,6 +71,21 @@ impl PgSource {
     }
 }
 
+impl PgSource {
+    /// The same target with further collectors. They come first on the page: where a series of theirs has the name and
+    /// labels of another, theirs stays.
+    #[must_use]
+    pub fn with_queries(mut self, queries: Vec<Box<dyn Collector<PgSession>>>) -> PgSource {
+        self.collectors.splice(0..0, queries);
+        self
+    }
+
+    /// `host:port` of the target.
+    pub(crate) fn server_label(&self) -> String {
+        self.warm.connector().dsn().server_label()
+    }
+}
+
 impl Source for PgSource {
     type Session = PgSession;
 
@@ -83,7 +98,7 @@ impl Source for PgSource {
             let lease = self.warm.lease(deadline).await.map_err(|error| connect_error(&error))?;
             Ok(PgSession::new(
                 lease,
-                self.warm.connector().dsn().server_label(),
+                self.server_label(),
                 deadline,
                 Arc::clone(&self.options),
                 Arc::clone(&self.memory),
@@ -101,10 +116,14 @@ impl Source for PgSource {
         let scrapes = self.scrapes.fetch_add(1, Ordering::Relaxed) + 1;
         let duplicates = self.duplicates.fetch_add(page.duplicates(), Ordering::Relaxed) + page.duplicates();
         let flag = |condition: bool| f64::from(u8::from(condition));
-        page.sample(&UP, flag(up));
-        page.sample(&DURATION, pass.duration.as_secs_f64());
-        page.sample(&ERROR, flag(failed));
-        page.sample(&SCRAPES, scrapes as f64);
+        let mut own = Snapshot::new();
+        own.sample(&UP, flag(up));
+        own.sample(&DURATION, pass.duration.as_secs_f64());
+        own.sample(&ERROR, flag(failed));
+        own.sample(&SCRAPES, scrapes as f64);
+        let constant = self.options.constant_labels.iter();
+        own.add_labels(&constant.map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>());
+        page.append(own);
         page.sample(&DUPLICATES, duplicates as f64);
         let table = page.table(&["collector"]);
         let (duration, success) = (table.column(&COLLECTOR_DURATION), table.column(&COLLECTOR_SUCCESS));

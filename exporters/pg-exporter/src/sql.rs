@@ -76,6 +76,17 @@ pub enum ServerLabel {
     Always,
 }
 
+impl ServerLabel {
+    /// Whether a version of postgres_exporter puts them on it.
+    pub(crate) fn applies(self, compat: Compat) -> bool {
+        match self {
+            ServerLabel::Never => false,
+            ServerLabel::Until0_19 => compat == Compat::V0_19,
+            ServerLabel::Always => true,
+        }
+    }
+}
+
 /// A range of major versions, both ends included.
 #[derive(Clone, Copy)]
 pub struct Versions(u32, u32);
@@ -223,6 +234,14 @@ impl Query {
         Ok(snapshot)
     }
 
+    fn server_label(&self) -> ServerLabel {
+        match self {
+            Query::Columns(columns) => columns.server_label,
+            Query::Custom(custom) => custom.server_label,
+            Query::OfExtension(_) => ServerLabel::Never,
+        }
+    }
+
     /// What it may put on the page.
     pub fn families(&self) -> Vec<Desc> {
         match self {
@@ -230,6 +249,16 @@ impl Query {
             Query::Custom(custom) => custom.families.iter().map(|desc| (*desc).clone()).collect(),
             Query::OfExtension(query) => query.families.iter().map(|desc| (*desc).clone()).collect(),
         }
+    }
+}
+
+/// Families that have the `server` label in 0.19 without being default metrics.
+pub(crate) const SETTINGS: &str = "pg_settings_";
+
+impl PgCollector {
+    /// Whether all of it is what `--disable-default-metrics` leaves out: what has the `server` label, but settings.
+    pub fn is_default_metric(&self, compat: Compat) -> bool {
+        self.spec.name != "settings" && self.queries.iter().all(|query| query.server_label().applies(compat))
     }
 }
 

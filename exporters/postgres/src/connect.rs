@@ -138,6 +138,12 @@ impl Connector {
         self
     }
 
+    /// The same server, another database.
+    #[must_use]
+    pub fn with_dbname(&self, dbname: &str) -> Connector {
+        Connector { dsn: self.dsn.with_dbname(dbname), ..self.clone() }
+    }
+
     /// Sets these limits once a session, so that statements need not carry them, and lets sessions prepare statements.
     /// Where a pooler is in between, neither happens: see [`Session::is_own`].
     #[must_use]

@@ -1,6 +1,6 @@
 //! That a definition cannot write, whatever its SQL says.
 
-use business_exporter::statement;
+use pg_client::statement;
 use testkit::postgres::Postgres;
 use tokio_postgres::SimpleQueryMessage;
 

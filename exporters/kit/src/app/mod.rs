@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::GoDuration;
@@ -156,6 +157,7 @@ impl App {
         if let Some(file) = &self.web.server.web_config_file {
             web_config::check(file).or_misconfigured()?;
         }
+        raise_open_files();
         let bound = bind(&self.web.server).await.or_failed()?;
         let scheme = if bound.is_tls() { "https" } else { "http" };
         for address in bound.local_addrs() {
@@ -168,6 +170,16 @@ impl App {
         bound.serve(router, shutdown).await.or_failed()?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Lets the process open as many files as it may: the limit that it starts with is for programs that use select(2), and
+/// many targets need more.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         decode,
         families: &[&STATIC],
         sizes: false,
-        server_label: ServerLabel::Never,
+        server_label: ServerLabel::Always,
     })],
 };
 

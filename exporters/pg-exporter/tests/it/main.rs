@@ -1,8 +1,12 @@
 //! pg-exporter against real servers: the binary as users run it.
 
+mod commands;
 mod compat;
 mod faults;
 mod lifecycle;
+mod probe;
+mod queries;
+mod servers;
 mod usage;
 mod values;
 mod versions;

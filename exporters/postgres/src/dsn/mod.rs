@@ -74,6 +74,16 @@ pub struct Dsn {
     shown: Params,
 }
 
+/// The keywords that a URI or `key=value` string gives, before anything is completed or checked.
+pub fn keywords(text: &str) -> Result<BTreeMap<String, String>, DsnError> {
+    if uri::is_uri(text) { uri::parse(text) } else { keyword::parse(text) }
+}
+
+/// Whether libpq knows this keyword.
+pub fn is_keyword(name: &str) -> bool {
+    name == "service" || table::KEYWORDS.iter().any(|keyword| keyword.name == name)
+}
+
 impl Dsn {
     /// Parses a URI (`postgres://…`, `postgresql://…`) or `key=value` string, completed from the environment of this
     /// process. An empty string is a valid DSN: everything comes from the environment and defaults.
@@ -88,7 +98,14 @@ impl Dsn {
 
     /// Parses with an explicit environment.
     pub fn parse_in(text: &str, environment: &Environment) -> Result<Dsn, DsnError> {
-        let mut params = if uri::is_uri(text) { uri::parse(text)? } else { keyword::parse(text)? };
+        Dsn::from_keywords(keywords(text)?, environment)
+    }
+
+    /// From keywords and their values, such as [`keywords`] gives.
+    pub fn from_keywords(
+        mut params: BTreeMap<String, String>,
+        environment: &Environment,
+    ) -> Result<Dsn, DsnError> {
         service::complete(&mut params, environment)?;
         env::complete(&mut params, environment);
         Dsn::from_params(params, environment)
