@@ -8,7 +8,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
         name: "stat_checkpointer",
         doc: "Checkpoints and restartpoints (pg_stat_checkpointer; from version 17 on).",
-        default_enabled: false,
+        default_enabled: true,
     },
     queries: &[Query::Columns(Columns {
         versions: Versions::since(17),

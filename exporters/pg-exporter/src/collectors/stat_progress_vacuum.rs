@@ -5,7 +5,7 @@ use exposition::{Desc, Snapshot};
 use pg_client::Rows;
 
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Custom, Metric, PgCollector, Query, ServerLabel, Versions};
 
 const PHASE: Desc = Desc::gauge("pg_stat_progress_vacuum_phase", "Current vacuum phase (1 = active).");
 
@@ -70,8 +70,17 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         ],
         sizes: false,
         server_label: ServerLabel::Never,
-    })],
+    }), DETAIL],
 };
+
+/// What 17 and 18 added. `pg_stat_progress_vacuum_max_dead_tuples` and `_num_dead_tuples` count bytes there.
+const DETAIL: Query = Query::Columns(Columns {
+    versions: Versions::since(17),
+    labels: &[("datname", "datname"), ("relname", "CASE WHEN datname = pg_catalog.current_database() THEN relid::pg_catalog.regclass::text ELSE relid::text END")],
+    metrics: &[Metric::gauge("pg_stat_progress_vacuum_dead_item_ids", "num_dead_item_ids", "Number of dead item identifiers collected since the last index vacuum cycle."),Metric::gauge("pg_stat_progress_vacuum_indexes", "indexes_total", "Number of indexes to vacuum or clean up."),Metric::gauge("pg_stat_progress_vacuum_indexes_processed", "indexes_processed", "Number of indexes processed in this phase."),Metric::gauge("pg_stat_progress_vacuum_delay_seconds", "delay_time / 1000", "Time spent sleeping (needs track_cost_delay_timing).").since(18),],
+    from: "FROM pg_catalog.pg_stat_progress_vacuum",
+    server_label: ServerLabel::Never,
+});
 
 fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
     let labels = |row: pg_client::Row<'_>| {

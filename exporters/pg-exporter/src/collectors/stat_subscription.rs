@@ -1,0 +1,22 @@
+//! `pg_stat_subscription_*`: subscriptions of logical replication, their workers, errors and conflicts.
+
+use exporter_kit::collector::Spec;
+
+use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec { name: "stat_subscription", doc: "Workers, positions, errors and conflicts of subscriptions (pg_stat_subscription, pg_stat_subscription_stats). Cost: low.", default_enabled: true },
+    queries: &[Query::Columns(Columns {
+            versions: Versions::since(10),
+            labels: &[("subname", "subname")],
+            metrics: &[Metric::gauge("pg_stat_subscription_workers", "pg_catalog.count(pid)", "Number of running workers; 0 when the subscription does not run."), Metric::gauge("pg_stat_subscription_received_lsn_bytes", "pg_catalog.max(received_lsn) - '0/0'", "Last WAL position received, in bytes since the beginning of WAL."), Metric::gauge("pg_stat_subscription_latest_end_lsn_bytes", "pg_catalog.max(latest_end_lsn) - '0/0'", "Last WAL position reported to the publisher, in bytes since the beginning of WAL."), Metric::gauge("pg_stat_subscription_last_message_sent_timestamp_seconds", "extract(epoch FROM pg_catalog.max(last_msg_send_time))", "Unix time at which the publisher sent its last message."), Metric::gauge("pg_stat_subscription_last_message_received_timestamp_seconds", "extract(epoch FROM pg_catalog.max(last_msg_receipt_time))", "Unix time at which the last message was received."), Metric::gauge("pg_stat_subscription_latest_end_timestamp_seconds", "extract(epoch FROM pg_catalog.max(latest_end_time))", "Unix time of the last position reported to the publisher."),],
+            from: "FROM pg_catalog.pg_stat_subscription GROUP BY 1",
+            server_label: ServerLabel::Never,
+        }), Query::Columns(Columns {
+            versions: Versions::since(15),
+            labels: &[("subname", "subname")],
+            metrics: &[Metric::counter("pg_stat_subscription_apply_errors_total", "apply_error_count", "Number of errors while applying changes."), Metric::counter("pg_stat_subscription_sync_errors_total", "sync_error_count", "Number of errors while copying tables at the start."), Metric::counter("pg_stat_subscription_conflicts_insert_exists_total", "confl_insert_exists", "Number of conflicts of the kind insert_exists.").since(18), Metric::counter("pg_stat_subscription_conflicts_update_origin_differs_total", "confl_update_origin_differs", "Number of conflicts of the kind update_origin_differs.").since(18), Metric::counter("pg_stat_subscription_conflicts_update_exists_total", "confl_update_exists", "Number of conflicts of the kind update_exists.").since(18), Metric::counter("pg_stat_subscription_conflicts_update_missing_total", "confl_update_missing", "Number of conflicts of the kind update_missing.").since(18), Metric::counter("pg_stat_subscription_conflicts_delete_origin_differs_total", "confl_delete_origin_differs", "Number of conflicts of the kind delete_origin_differs.").since(18), Metric::counter("pg_stat_subscription_conflicts_delete_missing_total", "confl_delete_missing", "Number of conflicts of the kind delete_missing.").since(18), Metric::counter("pg_stat_subscription_conflicts_multiple_unique_conflicts_total", "confl_multiple_unique_conflicts", "Number of conflicts of the kind multiple_unique_conflicts.").since(18), Metric::gauge("pg_stat_subscription_stats_reset_timestamp_seconds", "extract(epoch FROM stats_reset)", "Unix time at which these statistics were last reset."),],
+            from: "FROM pg_catalog.pg_stat_subscription_stats",
+            server_label: ServerLabel::Never,
+        })],
+};

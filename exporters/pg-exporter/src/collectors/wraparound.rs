@@ -1,0 +1,17 @@
+//! `pg_wraparound_*`: how far each database is from the limits of transaction and multixact IDs. On a standby, ages are
+//! those of the primary as far as it was replayed.
+
+use exporter_kit::collector::Spec;
+
+use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+
+pub(crate) static COLLECTOR: PgCollector = PgCollector {
+    spec: Spec { name: "wraparound", doc: "Age of every database and distance to the wraparound limits (pg_database). Cost: low.", default_enabled: true },
+    queries: &[Query::Columns(Columns {
+            versions: Versions::ALL,
+            labels: &[("datname", "datname")],
+            metrics: &[Metric::gauge("pg_wraparound_xid_age_transactions", "pg_catalog.age(datfrozenxid)", "Age of the oldest transaction ID that has not been frozen."), Metric::gauge("pg_wraparound_xid_to_autovacuum_transactions", "pg_catalog.current_setting('autovacuum_freeze_max_age')::bigint - pg_catalog.age(datfrozenxid)", "Transactions until autovacuum freezes by force; negative once it should have."), Metric::gauge("pg_wraparound_xid_to_stop_transactions", "(2147483648 - 3000000) - pg_catalog.age(datfrozenxid)", "Transactions until the server assigns no more transaction IDs."), Metric::gauge("pg_wraparound_multixact_age_multixacts", "pg_catalog.mxid_age(datminmxid)", "Age of the oldest multixact ID that has not been replaced."), Metric::gauge("pg_wraparound_multixact_to_autovacuum_multixacts", "pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::bigint - pg_catalog.mxid_age(datminmxid)", "Multixacts until autovacuum freezes by force; negative once it should have."), Metric::gauge("pg_wraparound_multixact_to_stop_multixacts", "(2147483648 - 3000000) - pg_catalog.mxid_age(datminmxid)", "Multixacts until the server assigns no more multixact IDs."),],
+            from: "FROM pg_catalog.pg_database",
+            server_label: ServerLabel::Never,
+        })],
+};
