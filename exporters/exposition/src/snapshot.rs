@@ -124,6 +124,11 @@ impl Snapshot {
     /// Drops the families that are in the snapshot now and whose name does not pass.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         for table in &mut self.tables {
+            // A table that other snapshots share is copied only when something of it goes.
+            if table.families.iter().all(|family| keep(&family.desc.name)) {
+                continue;
+            }
+            let table = Arc::make_mut(table);
             for index in 0..table.families.len() {
                 if !keep(&table.families[index].desc.name) {
                     table.clear_family(index);
@@ -135,9 +140,11 @@ impl Snapshot {
 
     /// Gives every family that is in the snapshot now the name that `rename` has for it, if any.
     pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
-        for family in self.tables.iter_mut().flat_map(|table| &mut table.families) {
-            if let Some(name) = rename(&family.desc.name) {
-                family.desc.name = name.into();
+        for table in &mut self.tables {
+            for index in 0..table.families.len() {
+                if let Some(name) = rename(&table.families[index].desc.name) {
+                    Arc::make_mut(table).families[index].desc.name = name.into();
+                }
             }
         }
     }
