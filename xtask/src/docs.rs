@@ -18,7 +18,7 @@ pub(crate) struct Args {
 const PAGES: &[(&str, &str, &str)] = &[("docs/collectors.md", "pg-exporter", "collectors")];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.check { check() } else { PAGES.iter().try_for_each(|page| write(page)) }
+    if args.check { check() } else { PAGES.iter().try_for_each(write) }
 }
 
 /// Fails when a page is out of date.

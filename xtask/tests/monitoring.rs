@@ -154,7 +154,10 @@ fn alerts_carry_what_whoever_is_woken_needs() -> Result<()> {
         assert!(rule.labels.contains_key("component"), "{name} has no component");
         assert!(!rule.labels.values().any(|label| label.contains("$value")), "{name}: a value in a label");
         for annotation in ["summary", "description", "dashboard_url"] {
-            assert!(rule.annotations.get(annotation).is_some_and(|text| !text.is_empty()), "{name}: {annotation}");
+            assert!(
+                rule.annotations.get(annotation).is_some_and(|text| !text.is_empty()),
+                "{name}: {annotation}"
+            );
         }
         let runbook = rule.annotations.get("runbook_url").map_or("", String::as_str);
         assert!(runbook.ends_with(&format!("#{}", name.to_lowercase())), "{name}: runbook {runbook}");

@@ -123,7 +123,7 @@ fn switches() {
 }
 
 #[rustfmt::skip]
-const VARIABLES: &[(&'static str, &str, Acts)] = &[
+const VARIABLES: &[(&str, &str, Acts)] = &[
     ("PG_EXPORTER_WEB_TELEMETRY_PATH", "/x", |cli| cli.web.telemetry_path == "/x"),
     ("PG_EXPORTER_DISABLE_DEFAULT_METRICS", "true", |cli| cli.disable_default_metrics),
     ("PG_EXPORTER_DISABLE_SETTINGS_METRICS", "1", |cli| cli.disable_settings_metrics),

@@ -45,6 +45,7 @@ fn fill(server: &Redis) {
         &["SET", "other", "1"],
         &["COPY", "other", "other", "DB", "1"],
         &["SET", "p:string", "text"],
+        &["SET", "p:number", "1"],
         &["HSET", "p:hash", "a", "1"],
         &["RPUSH", "p:list", "a"],
         &["SADD", "p:set", "a"],
