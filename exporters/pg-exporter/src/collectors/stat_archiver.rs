@@ -30,15 +30,23 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 "Time in seconds since the last WAL segment was archived.",
             )
             .nan_before_0_20(),
+            Metric::gauge(
+                "pg_stat_archiver_last_archived_timestamp_seconds",
+                "extract(epoch FROM last_archived_time)",
+                "Unix time of the last archived WAL file.",
+            ),
+            Metric::gauge(
+                "pg_stat_archiver_last_failed_timestamp_seconds",
+                "extract(epoch FROM last_failed_time)",
+                "Unix time of the last failed attempt to archive.",
+            ),
+            Metric::gauge(
+                "pg_stat_archiver_stats_reset_timestamp_seconds",
+                "extract(epoch FROM stats_reset)",
+                "Unix time at which these statistics were last reset.",
+            ),
         ],
         from: "FROM pg_catalog.pg_stat_archiver",
         server_label: ServerLabel::Until0_19,
-    }),
-    Query::Columns(Columns {
-        versions: Versions::ALL,
-        labels: &[],
-        metrics: &[Metric::gauge("pg_stat_archiver_last_archived_timestamp_seconds", "extract(epoch FROM last_archived_time)", "Unix time of the last archived WAL file."),Metric::gauge("pg_stat_archiver_last_failed_timestamp_seconds", "extract(epoch FROM last_failed_time)", "Unix time of the last failed attempt to archive."),Metric::gauge("pg_stat_archiver_stats_reset_timestamp_seconds", "extract(epoch FROM stats_reset)", "Unix time at which these statistics were last reset."),],
-        from: "FROM pg_catalog.pg_stat_archiver",
-        server_label: ServerLabel::Never,
     })],
 };

@@ -1,6 +1,6 @@
 //! Queries of the user's own: `--extend.query-path`, a file in postgres_exporter's form.
 //!
-//! - [`file`]: what is in it; [`versions`]: ranges of server versions.
+//! - [`mod@file`]: what is in it; [`versions`]: ranges of server versions.
 //! - [`run`]: from SQL to typed rows, on a connection apart from the scrape's, so that a slow query costs only itself.
 //! - `decode`: from rows to samples.
 //! - [`collector`]: a namespace as a collector; [`databases`]: all of them in the other databases.

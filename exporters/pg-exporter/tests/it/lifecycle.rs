@@ -41,9 +41,9 @@ async fn systemd_is_told_of_start_life_and_end() -> anyhow::Result<()> {
     for _ in 0..2 {
         assert_eq!(notified(&socket)?.trim(), "WATCHDOG=1");
     }
-    // Without anything to reload, SIGHUP is no end.
+    // SIGHUP is no end, also without a file to read again.
     exporter.signal(Signal::SIGHUP)?;
-    exporter.wait_for_log("nothing to reload", LIMIT).await?;
+    exporter.wait_for_log("reloaded", LIMIT).await?;
     exporter.signal(Signal::SIGTERM)?;
     let deadline = Instant::now() + LIMIT;
     while notified(&socket)?.trim() != "STOPPING=1" {

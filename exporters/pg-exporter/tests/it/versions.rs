@@ -41,7 +41,14 @@ async fn default_scrape(#[case] major: u32) -> anyhow::Result<()> {
 
 /// Collectors that a version has nothing for.
 fn needs_newer(major: u32) -> Vec<&'static str> {
-    let since = [("buffercache_summary", 16), ("stat_checkpointer", 17), ("stat_io", 16), ("stat_wal", 14)];
+    let since = [
+        ("buffercache_summary", 16),
+        ("stat_checkpointer", 17),
+        ("stat_io", 16),
+        ("stat_recovery_prefetch", 15),
+        ("stat_replication_slots", 14),
+        ("stat_wal", 14),
+    ];
     since.into_iter().filter(|(_, since)| major < *since).map(|(name, _)| name).collect()
 }
 
@@ -65,7 +72,10 @@ async fn all_collectors(#[case] major: u32) -> anyhow::Result<()> {
         let samples = page.samples("pg_exporter_collector_outcome").filter(has);
         Ok(samples.filter_map(|sample| sample.label("collector").map(str::to_owned)).collect())
     };
-    assert_eq!(outcomes("missing_extension").await?, ["buffercache_summary", "stat_statements"]);
+    assert_eq!(
+        outcomes("missing_extension").await?,
+        ["buffercache_summary", "stat_statements", "stat_statements_totals"]
+    );
     // Extensions that appear are noticed, in whatever schema they are.
     server
         .sql(
