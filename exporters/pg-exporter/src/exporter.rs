@@ -96,7 +96,7 @@ pub fn source(cli: &Cli, connector: Connector, queries: &UserQueries, first: boo
         .copied()
         .filter(|collector| shown(collector.spec.name) || collector.is_default_metric(compat))
         .collect();
-    let user = queries::collectors(&queries.namespaces, &connector, cli.discovery().as_ref());
+    let user = queries::collectors(&queries.namespaces, &connector, cli.discovery());
     PgSource::new(connector, options, &enabled).with_queries(user)
 }
 

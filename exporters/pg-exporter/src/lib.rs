@@ -4,7 +4,7 @@
 //! - [`collectors`]: one file each; what is collected.
 //! - [`sql`]: what a collector is made of: statements described as data.
 //! - [`extension`]: statements on what an extension brings.
-//! - [`session`], `sizes`: the two lanes to a server, for statistics and for disk space.
+//! - [`session`], `sizes`, `databases`: the lanes to a server, for statistics, disk space, and other databases.
 //! - [`source`]: the target as the scrape engine sees it, and `pg_up`; [`servers`]: several of them.
 //! - [`queries`]: queries of the user's own.
 //! - [`config`], [`probe`]: targets that requests name, and who may be reached.
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod collectors;
 pub mod commands;
 pub mod config;
+mod databases;
 pub mod exporter;
 pub mod extension;
 pub mod options;

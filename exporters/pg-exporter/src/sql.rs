@@ -19,8 +19,32 @@ use crate::session::PgSession;
 pub struct PgCollector {
     /// What it says of itself.
     pub spec: Spec,
+    /// Whose statistics it reads.
+    pub scope: Scope,
+    /// What makes it cost more.
+    pub cost: Cost,
     /// Its statements. They leave together.
     pub queries: &'static [Query],
+}
+
+/// Whose statistics a collector reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The server's: the same from every database.
+    Server,
+    /// Those of one database: seen from inside it only.
+    Database,
+}
+
+/// What a collector costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// The same few rows on every server.
+    Low,
+    /// A row for each of these.
+    Grows(&'static str),
+    /// More than that, and why.
+    High(&'static str),
 }
 
 /// One statement, and what its result means.
@@ -279,6 +303,9 @@ impl Collector<PgSession> for &'static PgCollector {
             let mut snapshot = Snapshot::new();
             for part in try_join_all(applicable.into_iter().map(|query| query.run(session))).await? {
                 snapshot.append(part);
+            }
+            if self.scope == Scope::Database {
+                session.add_database_label(&mut snapshot);
             }
             Ok(snapshot)
         }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::*;
+use crate::options::WhichDatabases;
 
 fn parse_in(arguments: &[&str], variables: &[(&'static str, &str)]) -> Result<Cli, String> {
     let arguments = ["pg-exporter"].iter().chain(arguments).map(OsString::from);
@@ -52,8 +53,11 @@ const VALUES: &[(&str, &str, Acts)] = &[
     ("--web.listen-address", ":1", |cli| cli.web.listen_address.len() == 1),
     ("--web.config.file", "x.yml", |cli| cli.web.config_file.is_some()),
     ("--web.telemetry-path", "/x", |cli| cli.web.telemetry_path == "/x"),
-    ("--exclude-databases", "a,b", |cli| cli.exclude_databases == ["a", "b"]),
-    ("--include-databases", "a,b", |cli| cli.include_databases == ["a", "b"]),
+    ("--exclude-databases", "a,b", |cli| cli.names.exclude == ["a", "b"]),
+    ("--include-databases", "a,b", |cli| cli.names.include == ["a", "b"]),
+    ("--databases", "all", |cli| cli.databases.which == WhichDatabases::All),
+    ("--databases.sessions", "7", |cli| cli.databases.sessions.get() == 7),
+    ("--databases.refresh", "7s", |cli| cli.databases.refresh.get() == Duration::from_secs(7)),
     ("--extend.query-path", "x.yml", |cli| cli.query_path() == Some(Path::new("x.yml"))),
     ("--constantLabels", "a=b, c=d", |cli| cli.constant_labels.0.len() == 2),
     ("--metric-prefix", "x", |cli| cli.metric_prefix == "x"),
@@ -128,8 +132,8 @@ const VARIABLES: &[(&str, &str, Acts)] = &[
     ("PG_EXPORTER_DISABLE_DEFAULT_METRICS", "true", |cli| cli.disable_default_metrics),
     ("PG_EXPORTER_DISABLE_SETTINGS_METRICS", "1", |cli| cli.disable_settings_metrics),
     ("PG_EXPORTER_AUTO_DISCOVER_DATABASES", "T", |cli| cli.auto_discover_databases),
-    ("PG_EXPORTER_EXCLUDE_DATABASES", "a,b", |cli| cli.exclude_databases == ["a", "b"]),
-    ("PG_EXPORTER_INCLUDE_DATABASES", "a,b", |cli| cli.include_databases == ["a", "b"]),
+    ("PG_EXPORTER_EXCLUDE_DATABASES", "a,b", |cli| cli.names.exclude == ["a", "b"]),
+    ("PG_EXPORTER_INCLUDE_DATABASES", "a,b", |cli| cli.names.include == ["a", "b"]),
     ("PG_EXPORTER_EXTEND_QUERY_PATH", "x", |cli| cli.query_path().is_some()),
     ("PG_EXPORTER_CONSTANT_LABELS", "a=b", |cli| !cli.constant_labels.0.is_empty()),
     ("PG_EXPORTER_METRIC_PREFIX", "x", |cli| cli.metric_prefix == "x"),

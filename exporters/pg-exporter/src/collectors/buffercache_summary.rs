@@ -6,7 +6,7 @@ use pg_client::Rows;
 
 use crate::extension::OfExtension;
 use crate::session::PgSession;
-use crate::sql::{PgCollector, Query};
+use crate::sql::{Cost, PgCollector, Query, Scope};
 
 /// In the order of the function's columns.
 static COLUMNS: [Desc; 5] = [
@@ -23,6 +23,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Shared buffers used, dirty and pinned (pg_buffercache_summary; needs pg_buffercache 1.4, version 16).",
         default_enabled: false,
     },
+    scope: Scope::Server,
+    cost: Cost::High("looks at the header of every shared buffer"),
     queries: &[Query::OfExtension(OfExtension {
         name: "pg_buffercache",
         since: (1, 4),

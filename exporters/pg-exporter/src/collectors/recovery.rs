@@ -3,10 +3,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "recovery", doc: "Receiver, last message, replay and pause of a standby. Cost: low.", default_enabled: true },
+    spec: Spec { name: "recovery", doc: "Receiver, last message, replay and pause of a standby.", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Low,
     queries: &[Query::Columns(Columns {
             versions: Versions::since(10),
             labels: &[],

@@ -7,7 +7,7 @@ use pg_client::Rows;
 
 use crate::options::Compat;
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
 /// The families 0.19 has under another prefix, by what comes after it.
 static SLOT: [Desc; 5] = [
@@ -32,6 +32,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Positions, state and retained WAL of replication slots (pg_replication_slots).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("slots"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(13),
         sql: |_| {

@@ -6,7 +6,7 @@ use pg_client::Rows;
 
 use crate::options::Compat;
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
 const CURRENT: Desc =
     Desc::gauge("pg_stat_replication_pg_current_wal_lsn_bytes", "WAL position of this server in bytes.");
@@ -20,6 +20,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Position and byte lag of every streaming standby (pg_stat_replication).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("standbys"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(10),
         sql: |_| {

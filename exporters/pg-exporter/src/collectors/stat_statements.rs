@@ -11,7 +11,7 @@ use pg_client::Rows;
 
 use crate::extension::{ExtensionVersion, OfExtension};
 use crate::session::PgSession;
-use crate::sql::{PgCollector, Query};
+use crate::sql::{Cost, PgCollector, Query, Scope};
 
 /// In the order of the SELECT, after user, datname and queryid.
 static VALUES: [Desc; 5] = [
@@ -42,6 +42,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Calls, time and rows of the statements that take the most time (pg_stat_statements).",
         default_enabled: false,
     },
+    scope: Scope::Server,
+    cost: Cost::High("reads every entry of the extension"),
     queries: &[Query::OfExtension(OfExtension {
         name: "pg_stat_statements",
         since: (1, 2),

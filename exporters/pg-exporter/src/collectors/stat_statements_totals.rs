@@ -8,7 +8,7 @@ use pg_client::Rows;
 
 use crate::extension::{ExtensionVersion, OfExtension};
 use crate::session::PgSession;
-use crate::sql::{PgCollector, Query};
+use crate::sql::{Cost, PgCollector, Query, Scope};
 
 /// Family, first version of the extension that has its column, and the column as SQL.
 static SUMS: &[(Desc, ExtensionVersion, &str)] = &[
@@ -53,10 +53,11 @@ static RESET: Desc = Desc::gauge(
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
         name: "stat_statements_totals",
-        doc: "All statements of each database added up, evictions and reset (pg_stat_statements). \
-              Cost: reads every entry, without texts.",
+        doc: "All statements of each database added up, evictions and reset (pg_stat_statements).",
         default_enabled: false,
     },
+    scope: Scope::Server,
+    cost: Cost::High("reads every entry of the extension"),
     queries: &[Query::OfExtension(OfExtension {
         name: "pg_stat_statements",
         since: (1, 8),

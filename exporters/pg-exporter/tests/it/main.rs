@@ -2,6 +2,7 @@
 
 mod commands;
 mod compat;
+mod databases;
 mod faults;
 mod lifecycle;
 mod probe;
