@@ -80,6 +80,9 @@ struct Database {
     read: Option<Arc<Read>>,
 }
 
+/// What collectors found, by their names.
+type Results = Vec<(&'static str, Result<Snapshot, CollectError>)>;
+
 /// What was read in a database.
 struct Read {
     at: Instant,
@@ -192,11 +195,7 @@ impl Databases {
     }
 
     /// What each collector found in a session of its own length.
-    async fn collect(
-        &self,
-        name: &str,
-        sizes: Arc<Sizes>,
-    ) -> Result<Vec<(&'static str, Result<Snapshot, CollectError>)>, CollectError> {
+    async fn collect(&self, name: &str, sizes: Arc<Sizes>) -> Result<Results, CollectError> {
         let deadline = Instant::now() + SESSION;
         let limit = self.options.statement_timeout.min(SESSION.mul_f32(0.9));
         let connector = self.connector.with_dbname(name).with_session_limits(limit, LOCK_TIMEOUT);

@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`collectors`]: one file each; what is collected.
 //! - [`sql`]: what a collector is made of: statements described as data.
-//! - [`extension`]: statements on what an extension brings.
+//! - [`extension`]: statements on what an extension brings; `sticky`: which of many counters are shown.
 //! - [`session`], `sizes`, `databases`: the lanes to a server, for statistics, disk space, and other databases.
 //! - [`source`]: the target as the scrape engine sees it, and `pg_up`; [`servers`]: several of them.
 //! - [`queries`]: queries of the user's own.
@@ -27,3 +27,4 @@ pub mod session;
 mod sizes;
 pub mod source;
 pub mod sql;
+mod sticky;

@@ -136,6 +136,10 @@ pub struct Statements {
         default_value_t = 100
     )]
     pub limit: u32,
+    /// stat_statements: go on showing a statement until half as many again as the limit are longer, and count all that is
+    /// not shown of a database under user and queryid "other"
+    #[arg(id = "statements_sticky", long = "collector.stat_statements.sticky")]
+    pub sticky: bool,
     /// stat_statements: databases to leave out, separated by commas
     #[arg(
         id = "statements_exclude_databases",

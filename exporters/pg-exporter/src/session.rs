@@ -11,6 +11,7 @@ use pg_client::{ConnectError, ConnectErrorKind, Dsn, Lease, Limits, QueryError, 
 use tokio::sync::RwLock;
 use tokio::time::Instant;
 
+use crate::collectors::stat_statements;
 use crate::extension::Extension;
 use crate::options::{Options, WhichDatabases};
 use crate::sizes::Sizes;
@@ -43,6 +44,8 @@ pub(crate) struct Memory {
     results: Mutex<HashMap<&'static str, (String, Arc<Snapshot>)>>,
     /// Where extensions are.
     extensions: Mutex<HashMap<&'static str, Extension>>,
+    /// What is shown of pg_stat_statements.
+    statements: Mutex<stat_statements::Kept>,
 }
 
 impl Memory {
@@ -54,6 +57,11 @@ impl Memory {
     /// Keeps a result.
     pub(crate) fn put(&self, name: &'static str, key: String, snapshot: Snapshot) {
         locked(&self.results).insert(name, (key, Arc::new(snapshot)));
+    }
+
+    /// What is shown of pg_stat_statements.
+    pub(crate) fn statements(&self) -> MutexGuard<'_, stat_statements::Kept> {
+        locked(&self.statements)
     }
 
     /// Where an extension was found.

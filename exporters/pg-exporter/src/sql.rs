@@ -133,6 +133,8 @@ impl Versions {
 pub struct Metric {
     desc: Desc,
     sql: &'static str,
+    /// The expression under 0.19, where ours corrects the peer's value.
+    peer_sql: Option<&'static str>,
     versions: Versions,
     /// The name in 0.19, where it differs.
     before_0_20: Option<&'static str>,
@@ -142,7 +144,14 @@ pub struct Metric {
 
 impl Metric {
     const fn new(desc: Desc, sql: &'static str) -> Metric {
-        Metric { desc, sql, versions: Versions::ALL, before_0_20: None, nan_before_0_20: false }
+        Metric {
+            desc,
+            sql,
+            peer_sql: None,
+            versions: Versions::ALL,
+            before_0_20: None,
+            nan_before_0_20: false,
+        }
     }
 
     /// A counter.
@@ -174,11 +183,23 @@ impl Metric {
         self
     }
 
+    /// Corrects a value of postgres_exporter, which `--compat=0.19` shows as it is there.
+    #[must_use]
+    pub const fn corrects(mut self, peer_sql: &'static str) -> Metric {
+        self.peer_sql = Some(peer_sql);
+        self
+    }
+
     /// Written as NaN by 0.19 when unknown.
     #[must_use]
     pub const fn nan_before_0_20(mut self) -> Metric {
         self.nan_before_0_20 = true;
         self
+    }
+
+    /// The expression of the value under a compatibility mode.
+    fn sql(&self, compat: Compat) -> &'static str {
+        self.peer_sql.filter(|_| compat == Compat::V0_19).unwrap_or(self.sql)
     }
 
     /// What goes on the page under a compatibility mode.
@@ -195,9 +216,9 @@ impl Columns {
         self.metrics.iter().filter(move |metric| metric.versions.contains(major))
     }
 
-    fn sql(&self, major: u32) -> String {
+    fn sql(&self, major: u32, compat: Compat) -> String {
         let labels = self.labels.iter().map(|(_, sql)| *sql);
-        let columns = labels.chain(self.metrics(major).map(|metric| metric.sql));
+        let columns = labels.chain(self.metrics(major).map(|metric| metric.sql(compat)));
         let columns: Vec<String> = columns.map(|sql| format!("({sql})::text")).collect();
         format!("SELECT {} {}", columns.join(", "), self.from)
     }
@@ -237,7 +258,9 @@ impl Query {
 
     async fn run(&self, session: &PgSession) -> Result<Snapshot, CollectError> {
         let (sql, fixed, server_label) = match self {
-            Query::Columns(columns) => (columns.sql(session.major()), true, columns.server_label),
+            Query::Columns(columns) => {
+                (columns.sql(session.major(), session.options().compat), true, columns.server_label)
+            }
             Query::Custom(custom) => ((custom.sql)(session), custom.fixed, custom.server_label),
             Query::OfExtension(query) => return query.run(session).await,
         };

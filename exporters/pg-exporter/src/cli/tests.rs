@@ -88,6 +88,7 @@ const SWITCHES: &[(&str, Acts)] = &[
     ("auto-discover-databases", |cli| cli.auto_discover_databases),
     ("dumpmaps", |cli| cli.dump_maps),
     ("collector.stat_statements.include_query", |cli| cli.statements.include_query),
+    ("collector.stat_statements.sticky", |cli| cli.statements.sticky),
     ("collector.buffercache_summary", |cli| has(cli, "buffercache_summary")),
     ("collector.database", |cli| has(cli, "database")),
     ("collector.database_wraparound", |cli| has(cli, "database_wraparound")),

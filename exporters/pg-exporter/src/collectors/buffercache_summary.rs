@@ -1,10 +1,10 @@
 //! `pg_buffercache_summary_*`: use of the shared buffers.
 
-use exporter_kit::collector::Spec;
+use exporter_kit::collector::{CollectError, Spec};
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
+use futures_util::FutureExt;
 
-use crate::extension::OfExtension;
+use crate::extension::{Extension, OfExtension};
 use crate::session::PgSession;
 use crate::sql::{Cost, PgCollector, Query, Scope};
 
@@ -28,24 +28,24 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::OfExtension(OfExtension {
         name: "pg_buffercache",
         since: (1, 4),
-        sql: |_, extension| {
-            format!(
-                "SELECT buffers_used::text, buffers_unused::text, buffers_dirty::text, buffers_pinned::text,
-                        usagecount_avg::text
-                 FROM {}.pg_buffercache_summary()",
-                extension.schema
-            )
-        },
-        decode,
+        read: |session, extension| read(session, extension).boxed(),
         families: &[&COLUMNS[0], &COLUMNS[1], &COLUMNS[2], &COLUMNS[3], &COLUMNS[4]],
     })],
 };
 
-fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
-    let Some(row) = rows.first() else { return };
+async fn read(session: &PgSession, extension: &Extension) -> Result<Snapshot, CollectError> {
+    let sql = format!(
+        "SELECT buffers_used::text, buffers_unused::text, buffers_dirty::text, buffers_pinned::text,
+                usagecount_avg::text
+         FROM {}.pg_buffercache_summary()",
+        extension.schema
+    );
+    let rows = session.query(&sql, true).await?;
+    let mut snapshot = Snapshot::new();
     for (index, desc) in COLUMNS.iter().enumerate() {
-        if let Some(value) = row.float(index) {
+        if let Some(value) = rows.first().and_then(|row| row.float(index)) {
             snapshot.sample(desc, value);
         }
     }
+    Ok(snapshot)
 }

@@ -19,10 +19,18 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             Metric::gauge(
                 "pg_replication_lag_seconds",
                 "CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN 0
+                      WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn()
+                           AND EXISTS (SELECT FROM pg_catalog.pg_stat_get_wal_receiver() WHERE pid IS NOT NULL) THEN 0
+                      ELSE greatest(0, extract(epoch FROM pg_catalog.now() - pg_catalog.pg_last_xact_replay_timestamp()))
+                 END",
+                "Replication lag behind the primary in seconds; 0 on a primary, and when a WAL receiver runs and all it received is replayed.",
+            )
+            // Without a receiver nobody knows what there would be to replay.
+            .corrects(
+                "CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN 0
                       WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0
                       ELSE greatest(0, extract(epoch FROM pg_catalog.now() - pg_catalog.pg_last_xact_replay_timestamp()))
                  END",
-                "Replication lag behind the primary in seconds; 0 on a primary and when all received WAL is replayed.",
             ),
             Metric::gauge(
                 "pg_replication_is_replica",

@@ -2,11 +2,11 @@
 //!
 //! Sums fall when entries are evicted; `pg_stat_statements_deallocations_total` says so.
 
-use exporter_kit::collector::Spec;
+use exporter_kit::collector::{CollectError, Spec};
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
+use futures_util::FutureExt;
 
-use crate::extension::{ExtensionVersion, OfExtension};
+use crate::extension::{Extension, ExtensionVersion, OfExtension};
 use crate::session::PgSession;
 use crate::sql::{Cost, PgCollector, Query, Scope};
 
@@ -61,8 +61,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::OfExtension(OfExtension {
         name: "pg_stat_statements",
         since: (1, 8),
-        sql: |_, extension| sql(&extension.schema, extension.version),
-        decode,
+        read: |session, extension| read(session, extension).boxed(),
         families: &FAMILIES,
     })],
 };
@@ -101,7 +100,9 @@ fn sql(schema: &str, version: ExtensionVersion) -> String {
     )
 }
 
-fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+async fn read(session: &PgSession, extension: &Extension) -> Result<Snapshot, CollectError> {
+    let rows = session.query(&sql(&extension.schema, extension.version), true).await?;
+    let mut snapshot = Snapshot::new();
     let table = snapshot.table(&["datname"]);
     let columns: Vec<_> = SUMS.iter().map(|(desc, ..)| table.column(desc)).collect();
     for row in rows.iter().filter(|row| row.get(0) == Some("t")) {
@@ -117,4 +118,5 @@ fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
             }
         }
     }
+    Ok(snapshot)
 }

@@ -144,6 +144,9 @@ async fn same_families_types_and_labels_as_the_peer() -> anyhow::Result<()> {
         }
         assert_eq!(differences(&page, &rows(15, "on"), v0_20), Vec::<String>::new(), "--compat={mode}");
         assert_eq!(crate::failed(&page), Vec::<String>::new());
+        let slot = page.samples("pg_stat_replication_pg_wal_lsn_diff").next();
+        let slot = slot.and_then(|sample| sample.label("slot_name")).unwrap_or_default();
+        assert_eq!((slot == "physical", slot.parse::<u32>().is_ok()), (v0_20, !v0_20), "{slot:?}");
     }
     vacuum.abort();
     let exporter = exporter(&standby.dsn(), &[]).await?;

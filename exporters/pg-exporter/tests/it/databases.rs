@@ -119,7 +119,7 @@ async fn databases_take_turns_and_few_sessions() -> anyhow::Result<()> {
     proxy.set(Mode::Delay(Duration::from_millis(30)));
     let args = ["--databases=all", "--databases.sessions=1", "--databases.refresh=2s"];
     let exporter = exporter(&server.dsn_at(proxy.addr()), &args).await?;
-    let first = exporter.scrape(1.0).await?;
+    let first = exporter.scrape(2.0).await?;
     assert_eq!(failed(&first), Vec::<String>::new());
     let count = |page: &Page| page.samples("pg_exporter_database_data_age_seconds").count();
     assert!(count(&first) < DATABASES, "the scrape waits for all of them");
@@ -145,8 +145,8 @@ async fn databases_take_turns_and_few_sessions() -> anyhow::Result<()> {
         before = page;
     }
     assert!(turns.iter().all(|turns| *turns <= 2), "{turns:?}");
-    // Statistics, sizes, one other database, and one of before that is still being closed.
-    assert!((3..=4).contains(&most_open), "{most_open}");
+    // Statistics, sizes, one other database, and those of before that are still being closed.
+    assert!((3..=5).contains(&most_open), "{most_open}");
     Ok(())
 }
 

@@ -3,11 +3,13 @@
 mod commands;
 mod compat;
 mod databases;
+mod drop_in;
 mod faults;
 mod lifecycle;
 mod probe;
 mod queries;
 mod servers;
+mod statements;
 mod usage;
 mod values;
 mod versions;
