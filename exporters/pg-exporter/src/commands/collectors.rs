@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use crate::collectors;
-use crate::sql::Query;
 
 /// The table, as Markdown.
 pub(super) fn markdown() -> String {
@@ -21,7 +20,8 @@ pub(super) fn markdown() -> String {
         for collector in collectors::ALL.iter().filter(|collector| collector.spec.default_enabled == default)
         {
             let (mut name, mut doc) = (format!("`{}`", collector.spec.name), collector.spec.doc);
-            let mut families: Vec<_> = collector.queries.iter().flat_map(Query::families).collect();
+            let mut families: Vec<_> =
+                collector.queries.iter().flat_map(|query| query.families(None)).collect();
             families.sort_by(|a, b| a.name.cmp(&b.name));
             families.dedup_by(|a, b| a.name == b.name);
             for family in families {
