@@ -133,25 +133,16 @@ impl Versions {
 pub struct Metric {
     desc: Desc,
     sql: &'static str,
-    /// The expression under 0.19, where ours corrects the peer's value.
-    peer_sql: Option<&'static str>,
     versions: Versions,
-    /// The name in 0.19, where it differs.
-    before_0_20: Option<&'static str>,
+    /// What 0.19 computes, where that is corrected.
+    sql_before_0_20: Option<&'static str>,
     /// 0.19 wrote NaN where the value is unknown.
     nan_before_0_20: bool,
 }
 
 impl Metric {
     const fn new(desc: Desc, sql: &'static str) -> Metric {
-        Metric {
-            desc,
-            sql,
-            peer_sql: None,
-            versions: Versions::ALL,
-            before_0_20: None,
-            nan_before_0_20: false,
-        }
+        Metric { desc, sql, versions: Versions::ALL, sql_before_0_20: None, nan_before_0_20: false }
     }
 
     /// A counter.
@@ -183,13 +174,6 @@ impl Metric {
         self
     }
 
-    /// Corrects a value of postgres_exporter, which `--compat=0.19` shows as it is there.
-    #[must_use]
-    pub const fn corrects(mut self, peer_sql: &'static str) -> Metric {
-        self.peer_sql = Some(peer_sql);
-        self
-    }
-
     /// Written as NaN by 0.19 when unknown.
     #[must_use]
     pub const fn nan_before_0_20(mut self) -> Metric {
@@ -197,17 +181,15 @@ impl Metric {
         self
     }
 
-    /// The expression of the value under a compatibility mode.
-    fn sql(&self, compat: Compat) -> &'static str {
-        self.peer_sql.filter(|_| compat == Compat::V0_19).unwrap_or(self.sql)
+    /// Computed in another way by 0.19.
+    #[must_use]
+    pub const fn before_0_20(mut self, sql: &'static str) -> Metric {
+        self.sql_before_0_20 = Some(sql);
+        self
     }
 
-    /// What goes on the page under a compatibility mode.
-    fn desc(&self, compat: Compat) -> Desc {
-        match self.before_0_20 {
-            Some(name) if compat == Compat::V0_19 => Desc::new(self.desc.kind, name, self.desc.help.clone()),
-            _ => self.desc.clone(),
-        }
+    fn sql(&self, compat: Compat) -> &'static str {
+        self.sql_before_0_20.filter(|_| compat == Compat::V0_19).unwrap_or(self.sql)
     }
 }
 
@@ -229,9 +211,7 @@ impl Columns {
         let compat = session.options().compat;
         let columns: Vec<_> = self
             .metrics(session.major())
-            .map(|metric| {
-                (table.column(&metric.desc(compat)), metric.nan_before_0_20 && compat == Compat::V0_19)
-            })
+            .map(|metric| (table.column(&metric.desc), metric.nan_before_0_20 && compat == Compat::V0_19))
             .collect();
         let mut values = vec![""; names.len()];
         for row in rows.iter() {
@@ -289,10 +269,17 @@ impl Query {
         }
     }
 
-    /// What it may put on the page.
-    pub fn families(&self) -> Vec<Desc> {
+    /// What it may put on the page; that of one major version, if one is named.
+    pub fn families(&self, major: Option<u32>) -> Vec<Desc> {
+        let applies = |versions: Versions| major.is_none_or(|major| versions.contains(major));
+        if !applies(self.versions()) {
+            return Vec::new();
+        }
         match self {
-            Query::Columns(columns) => columns.metrics.iter().map(|metric| metric.desc.clone()).collect(),
+            Query::Columns(columns) => {
+                let metrics = columns.metrics.iter().filter(|metric| applies(metric.versions));
+                metrics.map(|metric| metric.desc.clone()).collect()
+            }
             Query::Custom(custom) => custom.families.iter().map(|desc| (*desc).clone()).collect(),
             Query::OfExtension(query) => query.families.iter().map(|desc| (*desc).clone()).collect(),
         }

@@ -7,7 +7,7 @@ use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
         name: "stat_activity_autovacuum",
-        doc: "Start of running autovacuums by relation (pg_stat_activity).",
+        doc: "Start and number of running autovacuums by relation (pg_stat_activity).",
         default_enabled: false,
     },
     scope: Scope::Server,
@@ -19,11 +19,18 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             "relname",
             "pg_catalog.regexp_replace(pg_catalog.split_part(query, '.', 2), ' [(]to prevent wraparound[)]$', '')",
         )],
-        metrics: &[Metric::gauge(
-            "pg_stat_activity_autovacuum_timestamp_seconds",
-            "extract(epoch FROM pg_catalog.min(xact_start))",
-            "Unix time at which the oldest running autovacuum of a relation of this name started.",
-        )],
+        metrics: &[
+            Metric::gauge(
+                "pg_stat_activity_autovacuum_timestamp_seconds",
+                "extract(epoch FROM pg_catalog.min(xact_start))",
+                "Unix time at which the oldest running autovacuum of a relation of this name started.",
+            ),
+            Metric::gauge(
+                "pg_stat_activity_autovacuum_workers",
+                "pg_catalog.count(*)",
+                "Number of running autovacuums of relations of this name, whatever their database and schema.",
+            ),
+        ],
         from: "FROM pg_catalog.pg_stat_get_activity(NULL)
                WHERE backend_type = 'autovacuum worker' AND query LIKE 'autovacuum:%'
                GROUP BY 1",

@@ -32,6 +32,11 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 "WAL position up to which WAL was received and flushed to disk, in bytes.",
             ),
             Metric::gauge(
+                "pg_stat_wal_receiver_written_lsn_bytes",
+                "written_lsn - '0/0'",
+                "WAL position up to which WAL was received and written, maybe not flushed, in bytes.",
+            ),
+            Metric::gauge(
                 "pg_stat_wal_receiver_received_tli",
                 "received_tli",
                 "Timeline of the last WAL position received and flushed to disk.",

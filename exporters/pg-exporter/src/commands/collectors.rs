@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::collectors;
-use crate::sql::{Cost, PgCollector, Query, Scope};
+use crate::sql::{Cost, PgCollector, Scope};
 
 /// The table, as Markdown.
 pub(super) fn markdown() -> String {
@@ -23,16 +23,18 @@ pub(super) fn markdown() -> String {
         for collector in collectors::ALL.iter().filter(|collector| collector.spec.default_enabled == default)
         {
             let mut about = about(collector);
-            let mut families: Vec<_> = collector.queries.iter().flat_map(Query::families).collect();
+            let mut families: Vec<_> =
+                collector.queries.iter().flat_map(|query| query.families(None)).collect();
             families.sort_by(|a, b| a.name.cmp(&b.name));
             families.dedup_by(|a, b| a.name == b.name);
+            let none = families.is_empty();
             for family in families {
                 let kind = family.kind.text();
                 let help = family.help.replace('|', "\\|");
                 let _ = writeln!(out, "| {about} | `{}` | {kind} | {help} |", family.name);
                 about = " | | | ".to_owned();
             }
-            if collector.queries.iter().all(|query| query.families().is_empty()) {
+            if none {
                 let _ = writeln!(out, "| {about} | | | |");
             }
         }

@@ -103,7 +103,7 @@ async fn a_reload_takes_what_works_and_keeps_what_worked() -> anyhow::Result<()>
     assert!(refused.text.contains("config.yml") && !refused.text.contains(SECRET), "{}", refused.text);
     assert_eq!(probe(&exporter, &query).await?.status, 200);
     let page = exporter.scrape(10.0).await?;
-    assert_eq!(page.value("pg_exporter_config_last_reload_successful", &[]), Some(0.0));
+    assert_eq!(page.value("postgres_exporter_config_last_reload_successful", &[]), Some(0.0));
     Ok(())
 }
 

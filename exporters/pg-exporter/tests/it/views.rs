@@ -160,34 +160,3 @@ async fn a_paused_replay_is_lag() -> anyhow::Result<()> {
         anyhow::ensure!(Instant::now() < deadline, "{:?} {:?}", lag("replay"), lag("flush"));
     }
 }
-
-#[tokio::test]
-async fn a_standby_whose_primary_is_gone_lags_and_equal_standbys_cost_no_scrape() -> anyhow::Result<()> {
-    let mut primary = Postgres::start().await?;
-    let (standby, _twin) = (primary.standby().await?, primary.standby().await?);
-    let of_primary = exporter(&primary.dsn(), &[]).await?;
-    let [corrected, peers] =
-        [exporter(&standby.dsn(), &[]).await?, exporter(&standby.dsn(), &["--compat=0.19"]).await?];
-    let lag = async |exporter: &testkit::exporter::Exporter| {
-        Ok::<_, anyhow::Error>(exporter.scrape(10.0).await?.value("pg_replication_lag_seconds", &[]))
-    };
-    primary.sql("CREATE TABLE deals (id int)").await?;
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let dropped = |page: &exposition::Page| page.value("pg_exporter_duplicate_samples_dropped_total", &[]);
-    // Two standbys of one name and address are two rows with the same labels.
-    while dropped(&of_primary.scrape(10.0).await?) == Some(0.0)
-        || standby.psql("SELECT to_regclass('deals')").await?.is_none()
-        || lag(&corrected).await? != Some(0.0)
-    {
-        anyhow::ensure!(Instant::now() < deadline, "the standbys do not follow");
-    }
-    let page = of_primary.scrape(10.0).await?;
-    assert_eq!(crate::failed(&page), Vec::<String>::new());
-    assert_eq!(page.samples("pg_stat_replication_pg_wal_lsn_diff").count(), 1);
-    primary.stop()?;
-    while lag(&corrected).await? == Some(0.0) {
-        anyhow::ensure!(Instant::now() < deadline, "still no lag");
-    }
-    assert_eq!(lag(&peers).await?, Some(0.0));
-    Ok(())
-}
