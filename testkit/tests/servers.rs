@@ -62,7 +62,7 @@ async fn an_unknown_server_is_named() {
 #[tokio::test]
 async fn pgbouncer_pools_transactions() {
     let server = Postgres::start().await.unwrap();
-    let bouncer = PgBouncer::start(&server, "transaction").await.unwrap();
+    let bouncer = PgBouncer::start(&server, &[("pool_mode", "transaction")]).await.unwrap();
     let connect = async |database: &str| {
         let (client, connection) = tokio_postgres::connect(&bouncer.dsn(database), NoTls).await.unwrap();
         tokio::spawn(connection);
