@@ -79,7 +79,9 @@ impl DatabaseNames {
 
     /// Whether a database is one of those that are wanted besides the connected one.
     pub(crate) fn want(&self, name: &str) -> bool {
-        let included = self.include.is_empty() || self.include.iter().any(|pattern| glob(pattern, name));
+        // `--include-databases=` includes all, as in postgres_exporter.
+        let mut patterns = self.include.iter().filter(|pattern| !pattern.is_empty()).peekable();
+        let included = patterns.peek().is_none() || patterns.any(|pattern| glob(pattern, name));
         included && !self.exclude(name)
     }
 }

@@ -150,6 +150,22 @@ fn variables() {
 }
 
 #[test]
+fn names_of_databases_are_patterns() {
+    for (arguments, wanted) in [
+        (&[] as &[_], &["shop", "shop_2", "stock"] as &[_]),
+        (&["--include-databases="], &["shop", "shop_2", "stock"]),
+        (&["--include-databases=sh*"], &["shop", "shop_2"]),
+        (&["--include-databases=shop,stock"], &["shop", "stock"]),
+        (&["--include-databases=sh*", "--exclude-databases=*_2"], &["shop"]),
+        (&["--exclude-databases=s*"], &[]),
+    ] {
+        let names = parse(arguments).names;
+        let found: Vec<_> = ["shop", "shop_2", "stock"].into_iter().filter(|name| names.want(name)).collect();
+        assert_eq!(found, wanted, "{arguments:?}");
+    }
+}
+
+#[test]
 fn what_has_no_effect_is_accepted_and_nonsense_is_not() {
     parse(&["--collector.xlog_location", "--no-collector.xlog_location"]);
     for (arguments, part) in [
