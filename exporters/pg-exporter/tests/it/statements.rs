@@ -66,7 +66,7 @@ async fn the_increases_of_all_series_are_those_of_the_server(#[case] major: u32)
     // Statements that differ in their number of columns, of which other ones are busy in each round.
     let load = async |round: usize| -> anyhow::Result<()> {
         for client in &clients {
-            for columns in (1..=STATEMENTS).filter(|columns| (columns + round) % 3 == 0) {
+            for columns in (1..=STATEMENTS).filter(|columns| (columns + round).is_multiple_of(3)) {
                 let sql = format!("SELECT {}", vec!["1"; columns].join(", "));
                 for _ in 0..=round {
                     client.batch_execute(&sql).await?;
