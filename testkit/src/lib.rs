@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod redis;
 mod secrets;
 pub mod servers;
+pub mod upstream;
 pub mod user;
 
 use std::{io, net::TcpListener};
