@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+mod secrets;
 pub mod servers;
 pub mod upstream;
 pub mod user;

@@ -24,7 +24,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::user::Account;
+use crate::{secrets, user::Account};
 
 /// How often a condition is looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
@@ -122,6 +122,12 @@ impl ProcessBuilder {
     pub fn detached(mut self) -> Self {
         self.detached = true;
         self
+    }
+
+    /// The passwords it is given.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let environment = self.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        secrets::given(self.args.iter().map(OsString::as_os_str), environment)
     }
 
     /// Starts it.

@@ -22,9 +22,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// Kinds of size, as they are called in metrics.
 const KINDS: [&str; 2] = ["database_sizes", "relation_sizes"];
 
-/// How long a refresh may take. Nobody waits for it, but it must end.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
-
 const DATABASES: &str = "
     SELECT d.datname,
            CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT')
@@ -85,6 +82,8 @@ struct Last {
 pub(crate) struct Sizes {
     warm: Warm,
     max_age: Duration,
+    /// How long a refresh may take.
+    timeout: Duration,
     wanted: Wanted,
     last: Mutex<Last>,
     throttle: Throttle,
@@ -98,9 +97,28 @@ pub(crate) struct Wanted {
 }
 
 impl Sizes {
-    pub(crate) fn new(warm: Warm, max_age: Duration, wanted: Wanted) -> Arc<Sizes> {
+    pub(crate) fn new(warm: Warm, max_age: Duration, timeout: Duration, wanted: Wanted) -> Arc<Sizes> {
         let throttle = Throttle::new(Duration::from_secs(60));
-        Arc::new(Sizes { warm, max_age, wanted, last: Mutex::default(), throttle })
+        Arc::new(Sizes { warm, max_age, timeout, wanted, last: Mutex::default(), throttle })
+    }
+
+    /// Reads the sizes, unless the last attempt is younger than this.
+    pub(crate) async fn refresh_after(&self, age: Duration) {
+        let due = {
+            let mut last = self.last();
+            let due = last.attempted.is_none_or(|at| at.elapsed() >= age);
+            if due {
+                last.attempted = Some(Instant::now());
+            }
+            due
+        };
+        if due && self.wants_any() {
+            self.refresh().await;
+        }
+    }
+
+    fn wants_any(&self) -> bool {
+        self.wanted.databases || self.wanted.relations
     }
 
     /// Sees to it that there are sizes: starts a refresh when the last one is too old. Waits for it, until the deadline,
@@ -115,7 +133,7 @@ impl Sizes {
 
     /// The refresh that runs, if one is due, and whether to wait for it.
     fn start(self: &Arc<Self>) -> Option<(watch::Receiver<()>, bool)> {
-        if !self.wanted.databases && !self.wanted.relations {
+        if !self.wants_any() {
             return None;
         }
         let mut last = self.last();
@@ -140,9 +158,10 @@ impl Sizes {
     }
 
     async fn refresh(&self) {
-        let deadline = Instant::now() + REFRESH_TIMEOUT;
+        let deadline = Instant::now() + self.timeout;
         let limits = Limits {
-            statement_timeout: Some(REFRESH_TIMEOUT),
+            // A little less, so that the server's word for it still arrives.
+            statement_timeout: Some(self.timeout.mul_f32(0.9)),
             lock_timeout: Some(LOCK_TIMEOUT),
             deadline: Some(deadline),
             ..Limits::default()
@@ -185,7 +204,15 @@ impl Sizes {
             && let Some(suppressed) = self.throttle.check(KINDS[index])
         {
             let (data, outcome) = (KINDS[index], error.outcome.as_str());
-            tracing::warn!(data, outcome, error = error.message, suppressed, "cannot refresh sizes");
+            let database = self.warm.connector().dsn().dbname();
+            tracing::warn!(
+                data,
+                database,
+                outcome,
+                error = error.message,
+                suppressed,
+                "cannot refresh sizes"
+            );
         }
     }
 

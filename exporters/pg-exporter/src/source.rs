@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector};
 use exporter_kit::scrape::{Pass, Source};
@@ -10,10 +11,11 @@ use futures_util::FutureExt;
 use pg_client::{Connector, Warm};
 use tokio::time::Instant;
 
-use crate::options::Options;
+use crate::databases::Databases;
+use crate::options::{Options, WhichDatabases};
 use crate::session::{LOCK_TIMEOUT, Memory, PgSession, connect_error};
 use crate::sizes::{Sizes, Wanted};
-use crate::sql::PgCollector;
+use crate::sql::{PgCollector, Scope};
 
 const UP: Desc =
     Desc::gauge("pg_up", "Whether the last scrape was able to connect to the server and got a reply.");
@@ -43,12 +45,17 @@ const DUPLICATES: Desc = Desc::counter(
     "Samples dropped because the page had a series with the same labels.",
 );
 
+/// How long a refresh of sizes may take. Nobody waits for it, but it must end.
+const SIZES_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// One PostgreSQL server.
 pub struct PgSource {
     warm: Warm,
     sizes: Arc<Sizes>,
     options: Arc<Options>,
     memory: Arc<Memory>,
+    /// Of `--databases=all`.
+    databases: Option<Arc<Databases>>,
     collectors: Vec<Box<dyn Collector<PgSession>>>,
     scrapes: AtomicU64,
     duplicates: AtomicU64,
@@ -59,12 +66,27 @@ impl PgSource {
     pub fn new(connector: Connector, options: Options, enabled: &[&'static PgCollector]) -> PgSource {
         let has = |name: &str| enabled.iter().any(|collector| collector.spec.name == name);
         let wanted = Wanted { databases: has("database"), relations: has("stat_user_tables") };
+        let options = Arc::new(options);
+        let mut collectors: Vec<Box<dyn Collector<PgSession>>> =
+            enabled.iter().map(|collector| Box::new(*collector) as Box<_>).collect();
+        let of_database = enabled
+            .iter()
+            .copied()
+            .filter(|collector| collector.scope == Scope::Database)
+            .collect::<Vec<_>>();
+        let everywhere = options.databases.which == WhichDatabases::All && !of_database.is_empty();
+        let databases = everywhere
+            .then(|| Arc::new(Databases::new(connector.clone(), Arc::clone(&options), of_database)));
+        if let Some(databases) = &databases {
+            collectors.push(Box::new(Arc::clone(databases)));
+        }
         PgSource {
-            sizes: Sizes::new(Warm::new(connector.clone()), options.size_refresh, wanted),
+            sizes: Sizes::new(Warm::new(connector.clone()), options.size_refresh, SIZES_TIMEOUT, wanted),
             warm: Warm::new(connector.with_session_limits(options.statement_timeout, LOCK_TIMEOUT)),
-            options: Arc::new(options),
+            options,
             memory: Arc::default(),
-            collectors: enabled.iter().map(|collector| Box::new(*collector) as Box<_>).collect(),
+            databases,
+            collectors,
             scrapes: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
         }
@@ -78,6 +100,11 @@ impl PgSource {
     pub fn with_queries(mut self, queries: Vec<Box<dyn Collector<PgSession>>>) -> PgSource {
         self.collectors.splice(0..0, queries);
         self
+    }
+
+    /// What is read in other databases, with `--databases=all`.
+    pub(crate) fn databases(&self) -> Option<&Databases> {
+        self.databases.as_deref()
     }
 
     /// `host:port` of the target.
@@ -98,7 +125,7 @@ impl Source for PgSource {
             let lease = self.warm.lease(deadline).await.map_err(|error| connect_error(&error))?;
             Ok(PgSession::new(
                 lease,
-                self.server_label(),
+                self.warm.connector().dsn(),
                 deadline,
                 Arc::clone(&self.options),
                 Arc::clone(&self.memory),

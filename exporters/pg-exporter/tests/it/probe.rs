@@ -103,7 +103,7 @@ async fn a_reload_takes_what_works_and_keeps_what_worked() -> anyhow::Result<()>
     assert!(refused.text.contains("config.yml") && !refused.text.contains(SECRET), "{}", refused.text);
     assert_eq!(probe(&exporter, &query).await?.status, 200);
     let page = exporter.scrape(10.0).await?;
-    assert_eq!(page.value("pg_exporter_config_last_reload_successful", &[]), Some(0.0));
+    assert_eq!(page.value("postgres_exporter_config_last_reload_successful", &[]), Some(0.0));
     Ok(())
 }
 
@@ -135,5 +135,42 @@ async fn a_thousand_targets_in_one_process() -> anyhow::Result<()> {
     }
     let page = ask(up).await?;
     assert_eq!(page.value("pg_exporter_scrapes_total", &[]), Some(11.0), "it was kept all the time");
+    let own = exporter.scrape(20.0).await?;
+    let memory = own.value("process_resident_memory_bytes", &[]).unwrap_or(f64::MAX);
+    let (limit, files) = (100e6, own.value("process_open_fds", &[]).unwrap_or(f64::MAX));
+    assert!(memory < limit, "{memory} bytes for {TARGETS} targets");
+    assert!(files < 300.0, "{files} open files: targets that are down keep none");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_targets_asked_for_last_keep_their_sessions() -> anyhow::Result<()> {
+    let server = Postgres::start().await?;
+    server.sql(&format!("CREATE ROLE prober LOGIN PASSWORD '{SECRET}' IN ROLE pg_monitor")).await?;
+    let folder = tempfile::tempdir()?;
+    let config = config(folder.path(), &server.port().to_string())?;
+    let exporter = exporter(&server.dsn(), &[&config, "--probe.max-targets=3"]).await?;
+    // The same server under many names: a target is what the request says.
+    let target = |number: usize| {
+        format!(
+            "target=postgresql://127.0.0.1:{}/postgres%3Fapplication_name%3Dprobe_{number}&auth_module=main",
+            server.port()
+        )
+    };
+    for number in 0..20 {
+        let response = probe(&exporter, &target(number)).await?;
+        assert_eq!(response.status, 200, "{}", response.text);
+        assert_eq!(exposition::parse::page(&response.text)?.value("pg_up", &[]), Some(1.0));
+    }
+    let kept = "SELECT string_agg(DISTINCT application_name, ' ' ORDER BY application_name)
+                FROM pg_stat_activity WHERE application_name LIKE 'probe%'";
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    // Sessions of targets that are not kept end when their last refresh of sizes is over.
+    while server.psql(kept).await?.as_deref() != Some("probe_17 probe_18 probe_19") {
+        anyhow::ensure!(std::time::Instant::now() < deadline, "{:?}", server.psql(kept).await?);
+    }
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'probe%'";
+    let sessions = server.psql(sessions).await?.and_then(|text| text.parse::<u32>().ok());
+    assert!(sessions.is_some_and(|sessions| sessions <= 6), "{sessions:?}: statistics and sizes of each");
     Ok(())
 }
