@@ -4,6 +4,7 @@ mod commands;
 mod compat;
 mod faults;
 mod lifecycle;
+mod peer;
 mod probe;
 mod queries;
 mod servers;
