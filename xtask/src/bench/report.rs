@@ -114,3 +114,34 @@ pub(super) fn lines(scenario: &str, titles: &[&str], figures: &[Figures]) -> Vec
     lines.extend(table(&rows));
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(milliseconds: &[u64], round_trips: f64) -> Figures {
+        let times = milliseconds.iter().copied().map(Duration::from_millis).collect();
+        let counts = Counts { round_trips, connections: 0.0, far: Duration::from_millis(20) };
+        Figures::new(times, 500, Duration::from_millis(6), Duration::ZERO, 8 << 20, counts)
+    }
+
+    #[test]
+    fn figures_are_compared_with_the_first() {
+        let lines =
+            lines("fresh", &["theirs", "ours"], &[figures(&[9, 30, 20], 20.0), figures(&[4, 5, 6], 1.0)]);
+        let row = |title: &str| {
+            let line = lines.iter().find(|line| line.starts_with(&format!("| {title} "))).unwrap();
+            line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()[2..4].to_vec()
+        };
+        assert_eq!(lines[0], "### fresh");
+        assert_eq!(row("scrapes measured"), ["3", "3"]);
+        assert_eq!(row("p50 of a scrape"), ["20.0 ms", "5.0 ms (4.0 times less)"]);
+        assert_eq!(row("shortest scrape"), ["9.0 ms", "4.0 ms (2.2 times less)"]);
+        assert_eq!(row("exporter CPU a scrape"), ["2.0 ms", "2.0 ms"]);
+        assert_eq!(row("server CPU a scrape"), ["0.00 ms", "0.00 ms"]);
+        assert_eq!(row("round trips a scrape"), ["20.0", "1.0 (20.0 times less)"]);
+        assert_eq!(row("resident memory"), ["8.0 MiB", "8.0 MiB"]);
+        let reverse = cell(30.0, 20.0, show_ms);
+        assert_eq!(reverse, "30.0 ms (1.5 times more)");
+    }
+}
