@@ -6,6 +6,7 @@
 pub mod exporter;
 pub mod http;
 pub mod page;
+pub mod peer;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use testkit::{
     free_port,
+    peer::PEERS,
     pgbouncer::PgBouncer,
     postgres::{Postgres, Version},
     servers, user,
@@ -50,6 +51,16 @@ async fn the_monitoring_binaries_are_recent() {
     ] {
         let said = version("monitoring", binary).await.unwrap();
         assert!(said.starts_with(start), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_peers_run_and_have_the_version_that_is_known() {
+    for peer in PEERS {
+        let page = peer.start(&[], &[]).await.unwrap().page().await.unwrap();
+        let family = format!("{}_build_info", peer.name);
+        let version = page.samples(&family).next().and_then(|sample| sample.label("version"));
+        assert!(version.is_some_and(|version| version.starts_with(peer.version)), "{family}: {version:?}");
     }
 }
 

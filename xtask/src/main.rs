@@ -1,10 +1,12 @@
 //! `cargo xtask …`: everything a developer or an operator does here, one file a command. CI calls the same commands.
 
+mod bench;
 mod cargo;
 mod docs;
 mod down;
 mod fmt;
 mod lint;
+mod peers;
 mod progress;
 mod stack;
 mod status;
@@ -36,6 +38,10 @@ enum Command {
     Traffic(traffic::Args),
     /// Prepare what the tests need and run every check
     Test(test::Args),
+    /// Measure our exporters beside the ones they take the place of
+    Bench(bench::Args),
+    /// Fetch the exporters that ours take the place of, for comparing
+    Peers,
     /// Format the code
     Fmt(fmt::Args),
     /// Check the code with clippy
@@ -52,6 +58,8 @@ async fn main() -> ExitCode {
         Command::Status(args) => status::run(&args).await,
         Command::Traffic(args) => traffic::run(&args).await,
         Command::Test(args) => test::run(&args).await,
+        Command::Bench(args) => bench::run(&args).await,
+        Command::Peers => peers::run().await,
         Command::Fmt(args) => fmt::run(&args),
         Command::Lint => lint::run(),
         Command::Docs(args) => docs::run(&args),

@@ -18,6 +18,17 @@ pub enum Compat {
     V0_20,
 }
 
+impl Compat {
+    /// What the peer calls one of our collectors on its page.
+    #[must_use]
+    pub fn collector(self, name: &str) -> &str {
+        match (self, name) {
+            (Compat::V0_19, "replication_slots") => "replication_slot",
+            _ => name,
+        }
+    }
+}
+
 /// The same for every scrape of a target.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -156,7 +156,7 @@ impl Source for PgSource {
         let (duration, success) = (table.column(&COLLECTOR_DURATION), table.column(&COLLECTOR_SUCCESS));
         for ran in &pass.collectors {
             table
-                .row(&[ran.name])
+                .row(&[self.options.compat.collector(ran.name)])
                 .set(duration, ran.duration.as_secs_f64())
                 .set(success, flag(!ran.outcome.is_failure()));
         }

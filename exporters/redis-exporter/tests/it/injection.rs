@@ -10,9 +10,10 @@ use redis_exporter::info::Info;
 use redis_exporter::options::Options;
 use redis_exporter::request::Server;
 use rstest::rstest;
+use testkit::page::samples;
 use tokio::time::Instant;
 
-use crate::recording::{Fault, Stub, capture, samples, script};
+use crate::recording::{Fault, Stub, capture, script};
 use crate::support::{read, scrape, scraper};
 
 /// Samples of the server: those about the scrape itself tell of the fault.

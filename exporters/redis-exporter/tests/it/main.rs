@@ -12,6 +12,7 @@ mod footprint;
 mod injection;
 mod insight;
 mod live;
+mod peer;
 mod recording;
 mod replay;
 mod support;
