@@ -3,6 +3,7 @@
 mod cargo;
 mod docs;
 mod down;
+mod exactness;
 mod fmt;
 mod lint;
 mod progress;
@@ -42,6 +43,8 @@ enum Command {
     Lint,
     /// Write the documentation that is made from the code
     Docs(docs::Args),
+    /// Run the truth test of the business exporter's counters for long
+    Exactness(exactness::Args),
 }
 
 #[tokio::main]
@@ -55,6 +58,7 @@ async fn main() -> ExitCode {
         Command::Fmt(args) => fmt::run(&args),
         Command::Lint => lint::run(),
         Command::Docs(args) => docs::run(&args),
+        Command::Exactness(args) => exactness::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

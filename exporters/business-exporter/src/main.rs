@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use business_exporter::cli::{Cli, Command};
+use business_exporter::cli::{Cli, Command, DdlArgs};
+use business_exporter::counters::ddl;
 use business_exporter::definition::{self, Definition};
 use business_exporter::source::Queries;
 use exporter_kit::app::{App, Failure, OrFailure, block_on, exit};
@@ -20,14 +21,34 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), Failure> {
     log::init(cli.web.log_level, cli.web.log_format).or_failed()?;
     let definition = definition::load(&cli.config).or_misconfigured()?;
-    match cli.command.unwrap_or(Command::Run) {
-        Command::Check => {
-            tracing::info!(queries = definition.queries.len(), file = %cli.config.display(), "the definition is good");
+    match &cli.command {
+        Some(Command::Check) => {
+            let (queries, events) = (definition.queries.len(), definition.events.len());
+            tracing::info!(queries, events, file = %cli.config.display(), "the definition is good");
             Ok(())
         }
-        Command::Once => block_on(once(cli, definition)),
-        Command::Run => block_on(serve(cli, definition)),
+        Some(Command::Once) => block_on(once(cli, definition)),
+        Some(Command::Ddl(arguments)) => print_ddl(arguments, &definition),
+        Some(Command::Run) | None => block_on(serve(cli, definition)),
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the SQL is what the command is for")]
+fn print_ddl(arguments: &DdlArgs, definition: &Definition) -> Result<(), Failure> {
+    if definition.events.is_empty() {
+        return Err(anyhow::anyhow!("the definition has no events, so there is nothing to install"))
+            .or_failed();
+    }
+    if arguments.uninstall {
+        print!("{}", ddl::uninstall(definition));
+    }
+    if arguments.install {
+        print!("{}", ddl::install(definition).or_failed()?);
+    }
+    if let Some(role) = &arguments.grants {
+        print!("{}", ddl::grants(definition, role));
+    }
+    Ok(())
 }
 
 /// The database of the definition with its queries.
