@@ -42,6 +42,8 @@ pub enum Command {
     Check,
     /// Run every query once and print the page
     Once,
+    /// Compare the stocks of the definition with their counters; exits with 1 when they differ
+    Reconcile,
     /// Print the SQL that the owner of the tables runs to have events counted; nothing is connected or run
     Ddl(DdlArgs),
 }

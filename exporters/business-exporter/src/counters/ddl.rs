@@ -10,7 +10,10 @@ use std::fmt::{self, Write};
 
 use sha2::{Digest, Sha256};
 
-use crate::definition::{Definition, EventDefinition, EventEmission, FUNCTION_QUOTE, Operation};
+use super::stock;
+use crate::definition::{
+    Definition, EventDefinition, EventEmission, FUNCTION_QUOTE, Operation, StockDefinition,
+};
 use crate::domain::NULL_LABEL;
 
 /// Statements whose event could not be counted, by event.
@@ -79,7 +82,8 @@ pub fn install(definition: &Definition) -> Result<String, fmt::Error> {
         tables.entry(&trigger.table).or_default().push(trigger);
     }
     for (table, triggers) in tables {
-        transaction(&mut sql, &table_sql(schema, table, &triggers)?)?;
+        let stocks = definition.stocks.iter().filter(|stock| stock::table(stock) == table);
+        transaction(&mut sql, &table_sql(schema, table, &triggers, &stocks.collect::<Vec<_>>())?)?;
     }
     transaction(&mut sql, &tidy_sql(schema, &triggers)?)?;
     Ok(sql)
@@ -98,12 +102,16 @@ pub fn uninstall(definition: &Definition) -> String {
 /// What lets a role read and fold the ledger, and no more.
 pub fn grants(definition: &Definition, role: &str) -> String {
     let (schema, role) = (definition.counters.schema(), format!("\"{}\"", role.replace('"', "\"\"")));
-    format!(
+    let mut sql = format!(
         "-- Written by `business-exporter ddl --grants`. What queries read is not in here.\n\
          GRANT USAGE ON SCHEMA {schema} TO {role};\n\
-         GRANT SELECT ON {schema}.ledger, {schema}.total, {schema}.delta TO {role};\n\
+         GRANT SELECT ON {schema}.ledger, {schema}.total, {schema}.delta, {schema}.baseline TO {role};\n\
          GRANT EXECUTE ON FUNCTION {schema}.fold(), {schema}.restart(uuid, text) TO {role};\n"
-    )
+    );
+    for stock in &definition.stocks {
+        sql += &format!("GRANT SELECT (\"{}\") ON {} TO {role};\n", stock.by, stock::table(stock));
+    }
+    sql
 }
 
 fn transaction(sql: &mut String, statements: &str) -> fmt::Result {
@@ -149,6 +157,9 @@ CREATE TABLE IF NOT EXISTS {schema}.total (
     position bigint  NOT NULL GENERATED ALWAYS AS IDENTITY,
     PRIMARY KEY (family, labels, le)
 );
+
+-- The rows of each stock that no counter explains, by value.
+CREATE TABLE IF NOT EXISTS {schema}.baseline (stock text PRIMARY KEY, rows jsonb NOT NULL);
 
 CREATE OR REPLACE FUNCTION {schema}.move() RETURNS void LANGUAGE sql {DEFINER} AS $$
     WITH taken AS (DELETE FROM {schema}.delta RETURNING family, labels, le, n, s)
@@ -197,7 +208,12 @@ $$;"
 const TRUNCATE_TRIGGER: &str = "business_exporter_truncate";
 
 /// All functions and triggers of one table, which start to count at the same instant.
-fn table_sql(schema: &str, table: &str, triggers: &[&Trigger<'_>]) -> Result<String, fmt::Error> {
+fn table_sql(
+    schema: &str,
+    table: &str,
+    triggers: &[&Trigger<'_>],
+    stocks: &[&StockDefinition],
+) -> Result<String, fmt::Error> {
     let mut sql = String::new();
     for Trigger { event, body, .. } in triggers {
         // On no rows, so that only a mistake in an expression makes a difference.
@@ -215,7 +231,13 @@ fn table_sql(schema: &str, table: &str, triggers: &[&Trigger<'_>]) -> Result<Str
     let count = triggers.len() + 1;
     writeln!(sql, "DO $do$\nBEGIN")?;
     writeln!(sql, "    IF (SELECT count(*) FROM pg_trigger WHERE tgrelid = '{table}'::regclass")?;
-    writeln!(sql, "        AND tgname IN ({list}) AND tgenabled = 'A') < {count} THEN")?;
+    let names_of_stocks: Vec<String> =
+        stocks.iter().map(|stock| format!("'{}'", stock::name(stock))).collect();
+    write!(sql, "        AND tgname IN ({list}) AND tgenabled = 'A') < {count}")?;
+    for name in &names_of_stocks {
+        write!(sql, "\n        OR NOT EXISTS (SELECT FROM {schema}.baseline WHERE stock = {name})")?;
+    }
+    writeln!(sql, " THEN")?;
     writeln!(sql, "        LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE;")?;
     let truncate =
         format!("AFTER TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {schema}.truncated()");
@@ -226,6 +248,9 @@ fn table_sql(schema: &str, table: &str, triggers: &[&Trigger<'_>]) -> Result<Str
         writeln!(sql, "            CREATE TRIGGER {name} {definition};\n        END IF;")?;
         // Also for what a replication applies, which else would be missing here.
         writeln!(sql, "        ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name};")?;
+    }
+    for stock in stocks {
+        writeln!(sql, "        {}", stock::baseline(schema, stock))?;
     }
     writeln!(sql, "    END IF;\nEND\n$do$;")?;
     Ok(sql)

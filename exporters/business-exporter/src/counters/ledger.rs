@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
 use exposition::{Desc, Kind, Snapshot};
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use pg_client::{Limits, Row, Rows};
 use tokio::time::Instant;
 
 use super::ddl::{self, ERRORS, REFUSED, TRUNCATED};
 use super::publication::{Key, Publication, Reading};
+use super::stock;
 use crate::definition::{Counters, Defaults, Definition, FamilyDefinition, Init};
 use crate::domain::{Admitted, Domain};
 use crate::session::Kept;
@@ -52,12 +54,16 @@ const FOLDED: Desc = Desc::gauge(
     "Whether the last attempt to fold the ledger succeeded.",
 );
 const AGE: Desc = Desc::gauge("business_exporter_ledger_age_seconds", "Age of the counters that are shown.");
+const DRIFT: Desc = Desc::gauge(
+    "business_exporter_ledger_drift_rows",
+    "Rows of a table beyond those that its counters explain, by the value of a column, when last compared.",
+);
 const HELD: Desc = Desc::gauge(
     "business_exporter_held",
     "How far the database's value of a family is below the one that is shown.",
 );
-const RESETS: Desc = Desc::counter(
-    "business_exporter_counter_resets_total",
+const RESTARTS: Desc = Desc::counter(
+    "business_exporter_ledger_restarts_total",
     "Times that the ledger started again at 0 while this process ran.",
 );
 
@@ -79,6 +85,8 @@ struct Statements {
     intact: String,
     /// Absent when no label has an enum.
     enums: Option<String>,
+    /// Name and statement of each stock.
+    stocks: Vec<(String, String)>,
 }
 
 struct State {
@@ -91,6 +99,9 @@ struct State {
     shown: Option<(Instant, Snapshot)>,
     unfolded: f64,
     intact: BTreeMap<String, bool>,
+    /// When stocks were compared last, and by how much which value of which stock is off.
+    compared: Option<Instant>,
+    drift: BTreeMap<(String, String), f64>,
 }
 
 impl Ledger {
@@ -129,6 +140,8 @@ impl Ledger {
             shown: None,
             unfolded: 0.0,
             intact: BTreeMap::new(),
+            compared: None,
+            drift: BTreeMap::new(),
         };
         let spec = Spec { name: NAME, doc: "Counters of events", default_enabled: true };
         let (sql, limits, state) = (Statements::new(definition), definition.defaults, Mutex::new(state));
@@ -164,11 +177,15 @@ impl Ledger {
                 None => Ok(Rows::default()),
             }
         };
-        let (folded, read, intact, enums) = futures_util::join!(
+        let compared = self.is_compared_before(now);
+        let stocks = self.sql.stocks.iter().filter(|_| !compared);
+        let stocks = join_all(stocks.map(|(name, sql)| async { (name, session.query(sql, &limits).await) }));
+        let (folded, read, intact, enums, stocks) = futures_util::join!(
             fold,
             session.query(&self.sql.read, &limits),
             session.query(&self.sql.intact, &limits),
-            enums
+            enums,
+            stocks
         );
         let read = read.map_err(|mut error| {
             if matches!(error.outcome, Outcome::Error | Outcome::Permission) {
@@ -186,12 +203,27 @@ impl Ledger {
         state.unfolded = read.first().and_then(|row| row.float(2)).unwrap_or_default();
         state.intact =
             intact.iter().filter_map(|row| Some((row.get(0)?.to_owned(), row.get(1)? == "true"))).collect();
+        for (stock, rows) in stocks {
+            state.compared = Some(now);
+            // A table that is too large to be read in time keeps what was found last.
+            let Ok(rows) = rows else { continue };
+            state.drift.retain(|(name, _), _| name != stock);
+            let off =
+                rows.iter().filter_map(|row| Some(((stock.clone(), row.get(0)?.to_owned()), row.float(3)?)));
+            state.drift.extend(off);
+        }
         if state.publication.take(reading, now) {
             state.restart = state.publication.epoch().map(str::to_owned);
         }
         let snapshot = self.snapshot(state.publication.shown());
         state.shown = Some((now, snapshot.clone()));
         Ok(snapshot)
+    }
+
+    /// Whether stocks were compared not long ago.
+    fn is_compared_before(&self, now: Instant) -> bool {
+        let interval = self.counters.reconcile_interval.get();
+        self.state().compared.is_some_and(|at| now.saturating_duration_since(at) < interval)
     }
 
     /// What is to be written now, if anything.
@@ -299,8 +331,13 @@ impl Ledger {
         for (event, intact) in &state.intact {
             table.row(&[event]).set(column, flag(*intact));
         }
+        let table = page.table(&["stock", "value"]);
+        let column = table.column(&DRIFT);
+        for ((stock, value), rows) in &state.drift {
+            table.row(&[stock, value]).set(column, *rows);
+        }
         let table = page.table(&["reason"]);
-        let column = table.column(&RESETS);
+        let column = table.column(&RESTARTS);
         for reason in REASONS {
             #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
             table.row(&[reason]).set(column, state.publication.resets(reason) as f64);
@@ -328,7 +365,8 @@ impl Statements {
             "SELECT l.epoch, l.reason, (SELECT count(*) FROM {schema}.delta), \
                     v.family, pg_catalog.to_json(v.labels), v.le, v.n, v.s, v.position \
              FROM {schema}.ledger AS l LEFT JOIN ( \
-                 SELECT family, labels, le, sum(n) AS n, sum(s) AS s, min(position) AS position \
+                 SELECT family, labels, le, sum(n) AS n, min(position) AS position, \
+                        sum(sum(s)) OVER (PARTITION BY family, labels) AS s \
                  FROM (SELECT family, labels, le, n - n_before AS n, s - s_before AS s, position FROM {schema}.total \
                        UNION ALL SELECT family, labels, le, n, s, NULL FROM {schema}.delta) AS parts \
                  GROUP BY family, labels, le) AS v ON true \
@@ -361,7 +399,9 @@ impl Statements {
                 types.join(", ")
             )
         });
-        Statements { fold: format!("SELECT {schema}.fold()"), read, intact, enums }
+        let stocks = definition.stocks.iter();
+        let stocks = stocks.map(|one| (stock::name(one), stock::reconcile(schema, one))).collect();
+        Statements { fold: format!("SELECT {schema}.fold()"), read, intact, enums, stocks }
     }
 }
 
@@ -382,6 +422,8 @@ struct FamilySums<'a> {
     series: BTreeMap<Vec<String>, Sum>,
     /// Values that labels with a maximum have, by label.
     seen: Vec<BTreeSet<String>>,
+    /// Labels in the ledger whose sum was added: the server adds it up exactly, whatever the bounds are.
+    added: BTreeSet<Vec<String>>,
     rejected: u64,
 }
 
@@ -395,7 +437,7 @@ struct Sum {
 impl<'a> FamilySums<'a> {
     fn new(family: &'a FamilyDefinition) -> FamilySums<'a> {
         let seen = vec![BTreeSet::new(); family.labels.len()];
-        FamilySums { family, series: BTreeMap::new(), seen, rejected: 0 }
+        FamilySums { family, series: BTreeMap::new(), seen, added: BTreeSet::new(), rejected: 0 }
     }
 
     fn add(&mut self, row: Row<'_>, enums: &BTreeMap<String, BTreeSet<String>>, max_series: usize) {
@@ -406,10 +448,12 @@ impl<'a> FamilySums<'a> {
         };
         let folded = row.get(8).is_some();
         match self.admit(&labels, folded, enums) {
-            Place::Series(labels) if self.series.len() < max_series || self.series.contains_key(&labels) => {
-                let sum = self.series.entry(labels).or_default();
+            Place::Series(place) if self.series.len() < max_series || self.series.contains_key(&place) => {
+                let sum = self.series.entry(place).or_default();
                 sum.observations.push((le, n));
-                sum.sum += s;
+                if self.added.insert(labels) {
+                    sum.sum += s;
+                }
             }
             #[expect(
                 clippy::cast_possible_truncation,

@@ -31,6 +31,8 @@ pub struct Counters {
     pub hold_max: GoDuration,
     /// One series of a family more is rejected.
     pub max_series: usize,
+    /// How often stocks are compared with their counters, at most: that reads whole tables.
+    pub reconcile_interval: GoDuration,
 }
 
 impl Default for Counters {
@@ -43,6 +45,7 @@ impl Default for Counters {
             regress_max: 1000.0,
             hold_max: seconds(300),
             max_series: 300,
+            reconcile_interval: seconds(3600),
         }
     }
 }
@@ -145,12 +148,7 @@ impl Event {
         if self.emit.is_empty() {
             return check.fail(&self.name, format!("event {name:?} needs at least one family under emit"));
         }
-        let table = match self.table.value.split_once('.') {
-            Some((schema, table)) if is_plain(schema) && is_plain(table) => {
-                (schema.to_owned(), table.to_owned())
-            }
-            _ => return check.fail(&self.table, "write the table as schema.table"),
-        };
+        let table = check.table(&self.table)?;
         if let Some(key) = self.key.as_ref().filter(|key| !is_plain(&key.value)) {
             return check.fail(key, "the key is the name of one column");
         }
@@ -203,6 +201,16 @@ impl Emit {
 }
 
 impl Check<'_> {
+    /// Schema and name of a table.
+    pub(super) fn table(&self, table: &Spanned<String>) -> Result<(String, String), ConfigError> {
+        match table.value.split_once('.') {
+            Some((schema, name)) if is_plain(schema) && is_plain(name) => {
+                Ok((schema.to_owned(), name.to_owned()))
+            }
+            _ => self.fail(table, "write the table as schema.table"),
+        }
+    }
+
     /// An SQL expression that cannot leave the parentheses around it.
     fn expression(&self, text: &Spanned<String>) -> Result<String, ConfigError> {
         match statement::single(&text.value) {
@@ -245,6 +253,6 @@ fn is_identifier(name: &str) -> bool {
 }
 
 /// A name that can stand in double quotes and in single ones.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|one| one.is_alphanumeric() || matches!(one, '_' | '$' | ' ' | '-'))
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|one| one.is_alphanumeric() || matches!(one, '_' | ' ' | '-'))
 }

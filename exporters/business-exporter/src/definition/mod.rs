@@ -4,6 +4,7 @@
 mod event;
 mod family;
 mod query;
+mod stock;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,6 +21,8 @@ use self::family::Family;
 pub use self::family::{FamilyDefinition, Init};
 use self::query::Query;
 pub use self::query::{Emission, NullValue, QueryDefinition, Values};
+use self::stock::Stock;
+pub use self::stock::StockDefinition;
 use crate::counters::ledger;
 
 /// The file as it is written.
@@ -36,6 +39,8 @@ struct File {
     families: Vec<Family>,
     #[serde(default)]
     events: Vec<Event>,
+    #[serde(default)]
+    stocks: Vec<Stock>,
     #[serde(default)]
     queries: Vec<Query>,
 }
@@ -108,6 +113,8 @@ pub struct Definition {
     pub counters: Counters,
     /// What is counted.
     pub events: Vec<EventDefinition>,
+    /// What the counters are compared with.
+    pub stocks: Vec<StockDefinition>,
     /// What to run.
     pub queries: Vec<QueryDefinition>,
     /// What events and queries fill, by name.
@@ -165,14 +172,17 @@ pub fn parse(
     let from_queries =
         queries.iter().flat_map(|query| &query.emit).map(|emission| &*emission.family.desc.name);
     check.fed_once(&file.events, &from_queries.collect())?;
-    let events =
+    let events: Vec<EventDefinition> =
         file.events.iter().map(|event| event.definition(&check, &families)).collect::<Result<_, _>>()?;
+    let stocks =
+        file.stocks.iter().map(|stock| stock.definition(&check, &events)).collect::<Result<_, _>>()?;
     let hash = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     Ok(Definition {
         database: file.database,
         defaults: file.defaults,
         counters: file.counters,
         events,
+        stocks,
         queries,
         families,
         hash,

@@ -15,6 +15,8 @@ events:
     emit:
       - {family: created_total, labels: {status: n.status}}
       - {family: price, value: n.price}
+stocks:
+  - {table: public.deals, by: status, created: created_total}
 queries:
   - name: deals
     sql: SELECT status, count(*) AS deals FROM deals GROUP BY 1;
@@ -53,15 +55,15 @@ fn mistakes_are_shown_with_their_place() {
     for (old, new, expected) in [
         ("version: 1", "version: 2", &["metrics.yml:2:", "version 1"][..]),
         ("name: users, type", "name: deals, type", &["metrics.yml:5:", "family deals stands twice"]),
-        ("- name: users\n", "- name: deals\n", &["metrics.yml:22:", "query \"deals\" stands twice"]),
-        ("family: users", "family: uesrs", &["metrics.yml:25:", "\"uesrs\" is not declared"]),
+        ("- name: users\n", "- name: deals\n", &["metrics.yml:24:", "query \"deals\" stands twice"]),
+        ("family: users", "family: uesrs", &["metrics.yml:27:", "\"uesrs\" is not declared"]),
         ("type: gauge, help: Users", "type: counter, help: Users", &["_total"]),
         ("name: users, type", "name: process_x, type", &["process_"]),
         ("name: users, type", "name: us-ers, type", &["us-ers"]),
         (", labels: [status]", "", &["deals is declared with labels", "status"]),
         ("GROUP BY 1;", "GROUP BY 1; DROP TABLE deals", &["more than one statement"]),
         ("timeout: 5s", "timeout: 5", &["duration"]),
-        ("timeout: 5s", "timeuot: 5s", &["timeuot", "metrics.yml:19:"]),
+        ("timeout: 5s", "timeuot: 5s", &["timeuot", "metrics.yml:21:"]),
         ("value: deals, ", "", &["either a value column or a pivot"]),
         ("name: users, type", "name: users_count, type", &["metrics.yml:5:", "_count"]),
         ("help: Users.", "help: ''", &["users needs a help text"]),
@@ -88,7 +90,11 @@ fn mistakes_are_shown_with_their_place() {
         ("when: n.price > 0", "whem: n.price > 0", &["metrics.yml:12:", "whem"]),
         ("{status: n.status}", "{state: n.status}", &["metrics.yml:14:", "created_total is declared with"]),
         ("price, value: n.price", "price", &["metrics.yml:15:", "needs a value"]),
-        ("price, value: n.price", "deals, labels: {status: '1', kind: '2'}", &["deals is not a counter"]),
+        (
+            "price, value: n.price",
+            "deals, labels: {status: '1', kind: '2'}",
+            &["metrics.yml:15:", "filled by a query"],
+        ),
         ("family: deals, value", "family: created_total, value", &["filled by a query"]),
         ("{enum: public.dealstatus}", "{enum: dealstatus}", &["schema.type"]),
         ("{enum: public.dealstatus}", "{enum: public.dealstatus, max: 3}", &["exclude each other"]),
@@ -97,6 +103,9 @@ fn mistakes_are_shown_with_their_place() {
             "{status: {max: 3}}, init: zero",
             &["init: zero", "\"status\""],
         ),
+        ("created: created_total", "created: price", &["metrics.yml:17:", "\"price\"", "an event on insert"]),
+        ("by: status, created", "by: status, deleted: created_total, created", &["event on delete"]),
+        ("by: status, created", "by: '\"', created", &["one column"]),
         ("name: users, type", "name: created, type", &["metrics.yml:6:", "created_total without _total"]),
         ("name: deals\n", "name: ledger\n", &["name of the ledger"]),
     ] {

@@ -15,7 +15,7 @@ use testkit::postgres::Postgres;
 use tokio::sync::watch;
 use tokio_postgres::{Client, NoTls};
 
-use crate::Definition;
+use crate::{Definition, failure};
 
 const WRITERS: usize = 8;
 const REPLICAS: usize = 2;
@@ -48,6 +48,7 @@ events:
   - {family: amount, labels: {status: n.status}, value: n.amount}
 - {name: moved, table: public.work, on: update, when: o.status <> n.status, emit: [{family: moved_total, labels: {from: o.status, to: n.status}}]}
 - {name: deleted, table: public.work, on: delete, emit: [{family: deleted_total, labels: {status: o.status}}]}
+stocks: [{table: public.work, by: status, created: created_total, moved: moved_total, deleted: deleted_total}]
 ";
 
 #[tokio::test]
@@ -82,6 +83,8 @@ async fn the_ledger_equals_the_truth() -> anyhow::Result<()> {
     for (cell, value) in &counted {
         assert_eq!(truth.get(cell).unwrap_or(&0.0), value, "{cell} was never written");
     }
+    let output = definition.run(&["reconcile"], Some(&server.dsn()))?;
+    assert!(output.status.success(), "{:?}", failure(&output));
     assert!(page.samples("business_exporter_event_errors_total").all(|sample| sample.value == 0.0));
     Ok(())
 }

@@ -9,7 +9,7 @@ use testkit::page::value;
 use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres, Version, has_sqlstate};
 use tokio_postgres::error::SqlState;
 
-use crate::{Definition, SCHEMA, exporter, failure, install, outcome, shipped};
+use crate::{Definition, SCHEMA, exporter, failure, install, outcome, run, shipped};
 
 /// Two tables and every kind of emission.
 const SHOP: &str = "
@@ -99,7 +99,7 @@ async fn every_way_to_write_is_counted_once() -> anyhow::Result<()> {
             ("business_exporter_values_refused_total", &[("family", "price")], 0.0),
             ("business_exporter_table_truncated_total", &[("table", "public.items")], 0.0),
             ("business_exporter_held", &[("family", "price")], 0.0),
-            ("business_exporter_counter_resets_total", &[("reason", "lineage")], 0.0),
+            ("business_exporter_ledger_restarts_total", &[("reason", "lineage")], 0.0),
         ],
     )?;
     // The application has no right on the ledger, and needs none.
@@ -255,7 +255,7 @@ async fn no_series_falls_whatever_becomes_of_the_database() -> anyhow::Result<()
         &page,
         &[
             ("made_total", &[("kind", "a")], 0.0),
-            ("business_exporter_counter_resets_total", &[("reason", "regression")], 1.0),
+            ("business_exporter_ledger_restarts_total", &[("reason", "regression")], 1.0),
             ("business_exporter_held", &[("family", "made_total")], 0.0),
         ],
     )?;
@@ -268,7 +268,7 @@ async fn no_series_falls_whatever_becomes_of_the_database() -> anyhow::Result<()
     // Restored into another server.
     server.sql("UPDATE business_exporter.ledger SET system_identifier = 1").await?;
     let page = eventually(&exporter, "restarted", |page| {
-        page.value("business_exporter_counter_resets_total", &[("reason", "lineage")]) == Some(1.0)
+        page.value("business_exporter_ledger_restarts_total", &[("reason", "lineage")]) == Some(1.0)
     })
     .await?;
     assert_eq!(made(&page), Some(0.0));
@@ -405,6 +405,97 @@ async fn the_ledger_follows_its_definition_and_can_be_removed() -> anyhow::Resul
     Ok(())
 }
 
+#[tokio::test]
+async fn stocks_are_compared_with_their_counters() -> anyhow::Result<()> {
+    let server = Postgres::start().await?;
+    server.sql(TABLES).await?;
+    // Rows from before.
+    server.sql("INSERT INTO items SELECT i, 'a', 1, 'ada' FROM generate_series(1, 10) AS i").await?;
+    let stock = "stocks: [{table: public.items, by: kind, created: made_total, moved: moved_total, deleted: gone_total}]";
+    let text = SHOP.replace("fold_interval: 0s", "fold_interval: 0s, reconcile_interval: 0s");
+    let text = format!("{text}{stock}\n")
+        .replace("{kind: {values: [a], other: rest}}", "{kind: {enum: public.kind}}");
+    let definition = Definition::new(&text)?;
+    definition.install(&server).await?;
+    let exporter = definition.exporter(&server.dsn()).await?;
+    let drift = |page: &Page, value: &str| {
+        page.value("business_exporter_ledger_drift_rows", &[("stock", "public.items.kind"), ("value", value)])
+    };
+    let compare = || definition.run(&["reconcile"], Some(&server.dsn()));
+    server
+        .sql(
+            "INSERT INTO items SELECT i, 'b', 1, 'ada' FROM generate_series(11, 15) AS i;
+             UPDATE items SET kind = 'b' WHERE id <= 3; DELETE FROM items WHERE id IN (1, 15)",
+        )
+        .await?;
+    let page = exporter.scrape(10.0).await?;
+    assert_eq!((drift(&page, "a"), drift(&page, "b")), (Some(0.0), Some(0.0)));
+    let output = compare()?;
+    let said = String::from_utf8(output.stdout.clone())?;
+    assert!(output.status.success(), "{said} {:?}", failure(&output));
+    assert!(said.contains("public.items.kind=b rows=6 counted=6 drift=0"), "{said}");
+
+    server
+        .sql(
+            "ALTER TABLE items DISABLE TRIGGER business_exporter_insert_made;
+             INSERT INTO items VALUES (20, 'b', 1, 'ada'), (21, 'b', 1, 'ada')",
+        )
+        .await?;
+    let page = exporter.scrape(10.0).await?;
+    assert_eq!((drift(&page, "a"), drift(&page, "b")), (Some(0.0), Some(2.0)));
+    let (code, message) = failure(&compare()?);
+    assert_eq!((code, message.contains("1 stocks differ")), (Some(1), true), "{message}");
+
+    // What was missed is taken as having been there.
+    definition.install(&server).await?;
+    assert_eq!(drift(&exporter.scrape(10.0).await?, "b"), Some(0.0));
+    server.sql("INSERT INTO items VALUES (22, 'b', 1, 'ada')").await?;
+    assert!(compare()?.status.success());
+    Ok(())
+}
+
+/// A standby takes over without the last commits, and with it goes what they counted.
+#[tokio::test]
+async fn a_standby_that_takes_over_makes_no_series_fall() -> anyhow::Result<()> {
+    let (mut primary, definition) = shop().await?;
+    let mut standby = primary.standby().await?;
+    primary.sql("INSERT INTO items SELECT i, 'a', 1, 'ada' FROM generate_series(1, 100) AS i").await?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while standby.psql("SELECT count(*) FROM items").await?.as_deref() != Some("100") {
+        anyhow::ensure!(Instant::now() < deadline, "never replayed:\n{}", standby.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    standby.stop()?;
+    primary.sql("INSERT INTO items SELECT i, 'a', 1, 'ada' FROM generate_series(101, 150) AS i").await?;
+    let dsn = format!(
+        "postgresql://{EXPORTER}:{EXPORTER_PASSWORD}@127.0.0.1:{},127.0.0.1:{}/postgres?sslmode=disable&target_session_attrs=read-write",
+        primary.port(),
+        standby.port()
+    );
+    let exporter = definition.exporter(&dsn).await?;
+    let made = |page: &Page| page.value("made_total", &[("kind", "a")]);
+    assert_eq!(made(&exporter.scrape(10.0).await?), Some(150.0));
+    primary.stop()?;
+    standby.restart().await?;
+    standby.sql("SELECT pg_promote()").await?;
+    let held = |page: &Page| page.value("business_exporter_held", &[("family", "made_total")]);
+    let page = eventually(&exporter, "held", |page| held(page) == Some(50.0)).await?;
+    assert_eq!(made(&page), Some(150.0));
+    // It catches up before the grace is over, or starts again at 0: nothing else.
+    let page = eventually(&exporter, "reset", |page| made(page) != Some(150.0)).await?;
+    assert_eq!(made(&page), Some(0.0));
+    standby.sql("INSERT INTO items VALUES (1000, 'a', 1, 'ada')").await?;
+    assert_eq!(made(&exporter.scrape(10.0).await?), Some(1.0));
+    assert_eq!(
+        exporter
+            .scrape(10.0)
+            .await?
+            .value("business_exporter_ledger_restarts_total", &[("reason", "regression")]),
+        Some(1.0)
+    );
+    Ok(())
+}
+
 /// What happens to AutoDealGenie's tables, and what the shipped definition makes of it.
 const LIFE: &str = "
 INSERT INTO users (email, username, hashed_password) VALUES ('a@example.org', 'a', 'x'), ('b@example.org', 'b', 'x');
@@ -476,6 +567,9 @@ async fn the_shipped_definition_counts_what_happens(#[case] major: u32) -> anyho
         ("llm_fallback_total", &[("feature", "negotiation")], 1.0),
         ("deals", &[("status", "pending")], 1.0),
     ];
+    let path = shipped().display().to_string();
+    let output = run(&["--config", &path, "reconcile"], Some(&server.dsn()))?;
+    assert!(output.status.success(), "{:?}", failure(&output));
     for (name, labels, expected) in counted {
         assert_eq!(value(&page, &format!("autodealgenie_{name}"), labels)?, *expected, "{name} {labels:?}");
     }
