@@ -179,7 +179,8 @@ impl Ledger {
         };
         let compared = self.is_compared_before(now);
         let stocks = self.sql.stocks.iter().filter(|_| !compared);
-        let stocks = join_all(stocks.map(|(name, sql)| async { (name, session.query(sql, &limits).await) }));
+        let stocks =
+            join_all(stocks.map(|(name, sql)| async move { (name, session.query(sql, &limits).await) }));
         let (folded, read, intact, enums, stocks) = futures_util::join!(
             fold,
             session.query(&self.sql.read, &limits),
