@@ -93,6 +93,8 @@ struct State {
     publication: Publication,
     /// When the ledger was folded last, and whether that succeeded.
     folded: Option<(Instant, bool)>,
+    /// Whether a label value waits to be folded before it is shown.
+    waiting: bool,
     /// The epoch that is to end.
     restart: Option<String>,
     /// What was shown last.
@@ -136,6 +138,7 @@ impl Ledger {
         let state = State {
             publication: Publication::new(counters.regress_grace.get(), counters.regress_max),
             folded: None,
+            waiting: false,
             restart: None,
             shown: None,
             unfolded: 0.0,
@@ -195,12 +198,13 @@ impl Ledger {
             error
         })?;
         let (intact, enums) = (intact?, enums?);
-        let reading = self.reading(&read, &values_of_enums(&enums));
+        let (reading, waiting) = self.reading(&read, &values_of_enums(&enums));
         let mut state = self.state();
         if let Some(folded) = folded {
             state.folded = Some((now, folded.is_ok()));
             state.restart = None;
         }
+        state.waiting = waiting;
         state.unfolded = read.first().and_then(|row| row.float(2)).unwrap_or_default();
         state.intact =
             intact.iter().filter_map(|row| Some((row.get(0)?.to_owned(), row.get(1)? == "true"))).collect();
@@ -235,15 +239,15 @@ impl Ledger {
         let write = match &state.restart {
             // The epoch is the server's own text, checked to be harmless by the cast.
             Some(epoch) => format!("SELECT {schema}.restart('{}', '{REGRESSION}')", epoch.replace('\'', "")),
-            None if state.folded.is_some_and(|(at, _)| recent(at)) => return None,
+            None if !state.waiting && state.folded.is_some_and(|(at, _)| recent(at)) => return None,
             None => self.sql.fold.clone(),
         };
         Some(format!("SET LOCAL transaction_read_only = off; {write}"))
     }
 
     /// The rows by series, with labels as their domains have them. Rows come in the order in which the ledger met their
-    /// labels, so that every replica admits the same values to a label with a maximum.
-    fn reading(&self, rows: &Rows, enums: &BTreeMap<String, BTreeSet<String>>) -> Reading {
+    /// labels, so that every replica admits the same values to a label with a maximum. Also whether some wait for a fold.
+    fn reading(&self, rows: &Rows, enums: &BTreeMap<String, BTreeSet<String>>) -> (Reading, bool) {
         let text = |column| rows.first().and_then(|row| row.get(column)).unwrap_or_default().to_owned();
         let (epoch, reason) = (text(0), text(1));
         let mut sums: BTreeMap<&str, FamilySums<'_>> =
@@ -252,8 +256,9 @@ impl Ledger {
             let Some(sums) = row.get(3).and_then(|family| sums.get_mut(family)) else { continue };
             sums.add(row, enums, self.counters.max_series);
         }
-        let mut values = BTreeMap::new();
+        let (mut values, mut waiting) = (BTreeMap::new(), false);
         for (name, sums) in sums {
+            waiting |= sums.waiting;
             sums.family.rejections.set(sums.rejected);
             let zeros = zeros(sums.family, enums, self.counters.max_series);
             for labels in zeros {
@@ -263,7 +268,7 @@ impl Ledger {
                 values.insert((name.to_owned(), labels), sum.values(sums.family));
             }
         }
-        Reading { epoch, reason, values }
+        (Reading { epoch, reason, values }, waiting)
     }
 
     fn snapshot(&self, shown: &BTreeMap<Key, Vec<f64>>) -> Snapshot {
@@ -426,6 +431,7 @@ struct FamilySums<'a> {
     /// Labels in the ledger whose sum was added: the server adds it up exactly, whatever the bounds are.
     added: BTreeSet<Vec<String>>,
     rejected: u64,
+    waiting: bool,
 }
 
 /// One series, or one histogram: observations by upper bound, and their sum.
@@ -438,7 +444,14 @@ struct Sum {
 impl<'a> FamilySums<'a> {
     fn new(family: &'a FamilyDefinition) -> FamilySums<'a> {
         let seen = vec![BTreeSet::new(); family.labels.len()];
-        FamilySums { family, series: BTreeMap::new(), seen, added: BTreeSet::new(), rejected: 0 }
+        FamilySums {
+            family,
+            series: BTreeMap::new(),
+            seen,
+            added: BTreeSet::new(),
+            rejected: 0,
+            waiting: false,
+        }
     }
 
     fn add(&mut self, row: Row<'_>, enums: &BTreeMap<String, BTreeSet<String>>, max_series: usize) {
@@ -462,7 +475,7 @@ impl<'a> FamilySums<'a> {
                 reason = "a count, at least 0"
             )]
             Place::Series(_) | Place::Nowhere => self.rejected += n as u64,
-            Place::Later => {}
+            Place::Later => self.waiting = true,
         }
     }
 

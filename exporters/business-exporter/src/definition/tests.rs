@@ -95,7 +95,6 @@ fn mistakes_are_shown_with_their_place() {
             "deals, labels: {status: '1', kind: '2'}",
             &["metrics.yml:15:", "filled by a query"],
         ),
-        ("family: deals, value", "family: created_total, value", &["filled by a query"]),
         ("{enum: public.dealstatus}", "{enum: dealstatus}", &["schema.type"]),
         ("{enum: public.dealstatus}", "{enum: public.dealstatus, max: 3}", &["exclude each other"]),
         (
