@@ -342,11 +342,7 @@ impl Postgres {
     /// # Errors
     /// When the kernel does not tell how it ended.
     pub fn stop(&mut self) -> Result<()> {
-        self.paused = false;
-        if let Some(mut process) = self.process.take() {
-            process.stop_by(Signal::SIGINT)?;
-        }
-        Ok(())
+        self.end(Signal::SIGINT)
     }
 
     /// Starts it again on the same port with the same data, ending it first if it runs.
@@ -355,6 +351,15 @@ impl Postgres {
     /// As [`PostgresBuilder::start`].
     pub async fn restart(&mut self) -> Result<()> {
         self.stop()?;
+        self.run().await
+    }
+
+    /// Crashes the server and starts it again: sessions are cut, nothing is tidied up, and it recovers from its log.
+    ///
+    /// # Errors
+    /// As [`PostgresBuilder::start`].
+    pub async fn crash(&mut self) -> Result<()> {
+        self.end(Signal::SIGQUIT)?;
         self.run().await
     }
 
@@ -410,6 +415,14 @@ impl Postgres {
     #[must_use]
     pub fn leave(mut self) -> Option<u32> {
         self.process.take().map(Process::leave)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        self.paused = false;
+        match self.process.take() {
+            Some(mut process) => process.stop_by(signal).map(drop),
+            None => Ok(()),
+        }
     }
 
     fn signal_children(&self, signal: Signal) {

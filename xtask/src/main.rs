@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod docs;
 mod down;
+mod exactness;
 mod fmt;
 mod lint;
 mod peers;
@@ -48,6 +49,8 @@ enum Command {
     Lint,
     /// Write the documentation that is made from the code
     Docs(docs::Args),
+    /// Run the truth test of the business exporter's counters for long
+    Exactness(exactness::Args),
 }
 
 #[tokio::main]
@@ -63,6 +66,7 @@ async fn main() -> ExitCode {
         Command::Fmt(args) => fmt::run(&args),
         Command::Lint => lint::run(),
         Command::Docs(args) => docs::run(&args),
+        Command::Exactness(args) => exactness::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

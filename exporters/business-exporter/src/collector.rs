@@ -11,11 +11,8 @@ use pg_client::{Limits, Row, Rows};
 use tokio::time::Instant;
 
 use crate::definition::{Emission, NullValue, QueryDefinition, Values};
-use crate::domain::Admitted;
+use crate::domain::{Admitted, NULL_LABEL};
 use crate::session::Kept;
-
-/// What a label is when its column is NULL.
-const NULL_LABEL: &str = "unknown";
 
 /// One query of the definition.
 pub struct QueryCollector {
@@ -93,7 +90,7 @@ impl QueryCollector {
         let sources = emission.labels.iter().map(|(label, name)| Ok((label, column(name)?)));
         let sources = sources.collect::<Result<Vec<_>, CollectError>>()?;
         let mut series = Series::default();
-        if family.init_zero {
+        if emission.init_zero() {
             for name in value_columns {
                 for labels in product(emission) {
                     let fixed = emission.static_labels.iter().map(|(_, value)| Cow::Borrowed(value.as_str()));

@@ -12,6 +12,7 @@ use pg_client::{Connector, Warm};
 use tokio::time::Instant;
 
 use crate::collector::QueryCollector;
+use crate::counters::ledger::{self, Ledger, LedgerCollector};
 use crate::definition::{Definition, FamilyDefinition};
 use crate::session::{Kept, connect_error};
 
@@ -44,6 +45,7 @@ pub struct Queries {
     warm: Warm,
     collectors: Vec<Box<dyn Collector<Kept>>>,
     queries: Vec<Arc<QueryCollector>>,
+    ledger: Option<Arc<Ledger>>,
     families: BTreeMap<String, Arc<FamilyDefinition>>,
     hash: String,
     duplicates: AtomicU64,
@@ -53,12 +55,27 @@ pub struct Queries {
 impl Queries {
     /// Nothing is opened yet.
     pub fn new(connector: Connector, definition: Definition) -> Queries {
-        let Definition { database, queries, families, hash } = definition;
+        let ledger = Ledger::new(&definition);
+        let Definition { database, queries, families, hash, .. } = definition;
         let queries: Vec<_> = queries.into_iter().map(|query| Arc::new(QueryCollector::new(query))).collect();
-        let collectors = queries.iter().map(|query| Box::new(Shared(Arc::clone(query))) as Box<_>).collect();
+        let collectors = ledger
+            .iter()
+            .map(|ledger| Box::new(LedgerCollector(Arc::clone(ledger))) as Box<dyn Collector<Kept>>)
+            .chain(queries.iter().map(|query| Box::new(Shared(Arc::clone(query))) as Box<_>))
+            .collect();
         let (warm, duplicates) = (Warm::new(connector), AtomicU64::new(0));
         let failures = Mutex::default();
-        Queries { database: database.name, warm, collectors, queries, families, hash, duplicates, failures }
+        Queries {
+            database: database.name,
+            warm,
+            collectors,
+            queries,
+            ledger,
+            families,
+            hash,
+            duplicates,
+            failures,
+        }
     }
 
     /// What failed in the last pass, a sentence each.
@@ -111,6 +128,10 @@ impl Source for Queries {
             }
         };
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = failures;
+        let ledger = pass.collectors.iter().find(|ran| ran.name == ledger::NAME);
+        if let (Some(ledger), Some(ran)) = (&self.ledger, ledger) {
+            ledger.finish(!ran.outcome.is_failure(), page);
+        }
         let flag = |condition: bool| f64::from(u8::from(condition));
         let table = page.table(&["database"]);
         let column = table.column(&UP);
