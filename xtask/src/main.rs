@@ -1,11 +1,14 @@
 //! `cargo xtask …`: everything a developer or an operator does here, one file a command. CI calls the same commands.
 
 mod cargo;
+mod dead_joins;
 mod docs;
 mod down;
 mod fmt;
 mod lint;
 mod progress;
+mod promql;
+mod rules;
 mod stack;
 mod status;
 mod test;
@@ -34,6 +37,8 @@ enum Command {
     Status(status::Args),
     /// Use the backend as its users would
     Traffic(traffic::Args),
+    /// Ask a running stack whether every rule and every panel can give a value
+    DeadJoins(dead_joins::Args),
     /// Prepare what the tests need and run every check
     Test(test::Args),
     /// Format the code
@@ -51,6 +56,7 @@ async fn main() -> ExitCode {
         Command::Down(args) => down::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Traffic(args) => traffic::run(&args).await,
+        Command::DeadJoins(args) => dead_joins::run(&args).await,
         Command::Test(args) => test::run(&args).await,
         Command::Fmt(args) => fmt::run(&args),
         Command::Lint => lint::run(),
