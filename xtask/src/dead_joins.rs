@@ -1,4 +1,4 @@
-//! `cargo xtask dead-joins`: asks a running Prometheus whether every rule can ever give a value. A renamed metric or a join
+//! `cargo xtask dead-joins`: asks a running Prometheus whether every rule and every panel can ever give a value. A renamed metric or a join
 //! of labels that never meet is silent for ever, and no unit test notices: it invents its series.
 
 use std::collections::BTreeSet;
@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 
 use crate::{
+    dashboards,
     progress::{print, say},
     promql::{self, Expr},
     rules,
@@ -39,7 +40,7 @@ const SITUATIONS: &[(&str, &str)] = &[
     ("ReplicationSlotRetainsWAL", "a replication slot"),
 ];
 
-/// Ask a running stack whether every rule can give a value
+/// Ask a running stack whether every rule and every panel can give a value
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The Prometheus to ask [default: the one of the stack]
@@ -62,6 +63,14 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
             findings.extend(dead(&url, rule.name(), probes(expr)).await?);
         }
     }
+    let dashboards = dashboards::all()?;
+    for (dashboard, panel) in
+        dashboards.iter().flat_map(|one| one.panels.iter().map(move |panel| (one, panel)))
+    {
+        let name = format!("{}, {}", dashboard.title, panel.title);
+        let queries = panel.targets.iter().map(dashboards::Target::query).collect();
+        findings.extend(dead(&url, &name, queries).await?);
+    }
     for metric in AWAITED {
         if !promql::values(&url, metric).await?.is_empty() {
             findings.push(format!("{metric} is there now: strike it off the list of awaited metrics"));
@@ -71,18 +80,19 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         print(finding);
     }
     if !findings.is_empty() {
-        bail!("{} findings in {} rules", findings.len(), rules.len());
+        bail!("{} findings in {} rules and {} dashboards", findings.len(), rules.len(), dashboards.len());
     }
     say(&format!(
-        "{} rules give values; {} need a situation, {} metrics are awaited",
+        "{} rules and every panel of {} dashboards give values; {} rules need a situation, {} metrics are awaited",
         rules.len() - SITUATIONS.len(),
+        dashboards.len(),
         SITUATIONS.len(),
         AWAITED.len()
     ));
     Ok(())
 }
 
-/// What is wrong with the probes of a rule.
+/// What is wrong with the probes of a rule or a panel.
 async fn dead(url: &str, name: &str, probes: BTreeSet<String>) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for probe in probes {
@@ -118,18 +128,18 @@ pub(crate) fn probes(mut expr: Expr) -> BTreeSet<String> {
 /// of the conditions go to `probes`. A comparison inside arithmetic guards a denominator and stays.
 fn without_conditions(expr: Expr, probes: &mut BTreeSet<String>) -> Expr {
     match expr {
-        Expr::ParenExpr { expr } => Expr::ParenExpr { expr: Box::new(without_conditions(*expr, probes)) },
+        Expr::Paren { expr } => Expr::Paren { expr: Box::new(without_conditions(*expr, probes)) },
         Expr::Call { func, mut args } if func.name == "absent" && args.len() == 1 => args.remove(0),
-        Expr::BinaryExpr { op, lhs, rhs, matching, .. } if promql::joins_sets(&op) => Expr::BinaryExpr {
+        Expr::Binary { op, lhs, rhs, matching, .. } if promql::joins_sets(&op) => Expr::Binary {
             op: if op == "unless" { "and".to_owned() } else { op },
             lhs: Box::new(without_conditions(*lhs, probes)),
             rhs: Box::new(without_conditions(*rhs, probes)),
             matching,
             returns_bool: false,
         },
-        Expr::BinaryExpr { op, lhs, rhs, matching, .. } if promql::compares(&op) => {
+        Expr::Binary { op, lhs, rhs, matching, .. } if promql::compares(&op) => {
             probes.extend([lhs.to_string(), rhs.to_string()]);
-            Expr::BinaryExpr { op, lhs, rhs, matching, returns_bool: true }
+            Expr::Binary { op, lhs, rhs, matching, returns_bool: true }
         }
         other => other,
     }
@@ -137,13 +147,8 @@ fn without_conditions(expr: Expr, probes: &mut BTreeSet<String>) -> Expr {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use anyhow::{Context, Result};
-    use testkit::{
-        process::Process,
-        servers::{self, workspace_root},
-    };
+    use testkit::servers::workspace_root;
 
     use super::*;
 
@@ -165,29 +170,11 @@ mod tests {
         Ok(())
     }
 
-    /// Prometheus without a target: it parses, and knows nothing but itself.
-    async fn prometheus(folder: &Path) -> Result<(Process, String)> {
-        let config = folder.join("prometheus.yml");
-        std::fs::write(&config, "{}")?;
-        let url = format!("http://127.0.0.1:{}", testkit::free_port()?);
-        let installed = servers::get("monitoring").await?;
-        let mut process = installed
-            .process("prometheus", "prometheus", folder.join("log"))
-            .current_dir(installed.root.join("usr/share/prometheus/web"))
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-            .arg(format!("--web.listen-address={}", url.trim_start_matches("http://")))
-            .spawn()?;
-        let ready = || async { promql::values(&url, "1").await.ok() };
-        process.wait_until("Prometheus to answer", std::time::Duration::from_secs(60), ready).await?;
-        Ok((process, url))
-    }
-
     /// Every rule is written again as the same expression, and what can never give a value is found.
     #[tokio::test]
     async fn expressions_survive_and_dead_ones_are_found() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let (_process, url) = prometheus(folder.path()).await?;
+        let (_process, url) = promql::tests::prometheus(folder.path()).await?;
         for rule in rules::all()? {
             let once = promql::parse(&url, &rule.expr).await?.to_string();
             let again = promql::parse(&url, &once).await.with_context(|| once.clone())?.to_string();

@@ -89,9 +89,16 @@ fn alerts() -> Result<String> {
                 text(&rule.labels, "severity"),
                 text(&rule.labels, "component"),
                 rule.wait.as_deref().unwrap_or("at once"),
-                text(&rule.annotations, "description").replace('|', "\\|"),
+                without_templates(&text(&rule.annotations, "description")).replace('|', "\\|"),
             );
         }
     }
     Ok(page)
+}
+
+/// A text with `…` in place of what Prometheus fills in.
+fn without_templates(text: &str) -> String {
+    let mut parts = text.split("{{");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + "…" + part.split_once("}}").map_or("", |(_, rest)| rest))
 }

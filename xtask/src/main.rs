@@ -1,6 +1,7 @@
 //! `cargo xtask …`: everything a developer or an operator does here, one file a command. CI calls the same commands.
 
 mod cargo;
+mod dashboards;
 mod dead_joins;
 mod docs;
 mod down;
@@ -9,6 +10,7 @@ mod lint;
 mod progress;
 mod promql;
 mod rules;
+mod runbooks;
 mod stack;
 mod status;
 mod test;
@@ -37,6 +39,8 @@ enum Command {
     Status(status::Args),
     /// Use the backend as its users would
     Traffic(traffic::Args),
+    /// Run the diagnosis of every runbook against the running stack
+    Runbooks(runbooks::Args),
     /// Ask a running stack whether every rule and every panel can give a value
     DeadJoins(dead_joins::Args),
     /// Prepare what the tests need and run every check
@@ -56,6 +60,7 @@ async fn main() -> ExitCode {
         Command::Down(args) => down::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Traffic(args) => traffic::run(&args).await,
+        Command::Runbooks(args) => runbooks::run(&args).await,
         Command::DeadJoins(args) => dead_joins::run(&args).await,
         Command::Test(args) => test::run(&args).await,
         Command::Fmt(args) => fmt::run(&args),

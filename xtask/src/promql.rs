@@ -18,7 +18,8 @@ pub(crate) enum Expr {
         grouping: Vec<String>,
         without: bool,
     },
-    BinaryExpr {
+    #[serde(rename = "binaryExpr")]
+    Binary {
         op: String,
         lhs: Box<Expr>,
         rhs: Box<Expr>,
@@ -44,10 +45,12 @@ pub(crate) enum Expr {
     StringLiteral {
         val: String,
     },
-    ParenExpr {
+    #[serde(rename = "parenExpr")]
+    Paren {
         expr: Box<Expr>,
     },
-    UnaryExpr {
+    #[serde(rename = "unaryExpr")]
+    Unary {
         op: String,
         expr: Box<Expr>,
     },
@@ -97,9 +100,9 @@ impl Expr {
             Self::Aggregation { expr, param, .. } => {
                 param.as_deref_mut().into_iter().chain([expr.as_mut()]).collect()
             }
-            Self::BinaryExpr { lhs, rhs, .. } => vec![lhs, rhs],
+            Self::Binary { lhs, rhs, .. } => vec![lhs, rhs],
             Self::Call { args, .. } => args.iter_mut().collect(),
-            Self::Subquery { expr, .. } | Self::ParenExpr { expr } | Self::UnaryExpr { expr, .. } => {
+            Self::Subquery { expr, .. } | Self::Paren { expr } | Self::Unary { expr, .. } => {
                 vec![expr]
             }
             Self::MatrixSelector(_)
@@ -178,7 +181,7 @@ impl fmt::Display for Expr {
                 }
                 write!(f, "{expr})")
             }
-            Self::BinaryExpr { op, lhs, rhs, matching, returns_bool } => {
+            Self::Binary { op, lhs, rhs, matching, returns_bool } => {
                 write!(f, "({lhs}) {op}")?;
                 if *returns_bool {
                     f.write_str(" bool")?;
@@ -208,8 +211,8 @@ impl fmt::Display for Expr {
             }
             Self::NumberLiteral { val } => f.write_str(val),
             Self::StringLiteral { val } => write!(f, "{val:?}"),
-            Self::ParenExpr { expr } => write!(f, "({expr})"),
-            Self::UnaryExpr { op, expr } => write!(f, "{op}({expr})"),
+            Self::Paren { expr } => write!(f, "({expr})"),
+            Self::Unary { op, expr } => write!(f, "{op}({expr})"),
         }
     }
 }
@@ -224,4 +227,31 @@ pub(crate) async fn values(url: &str, query: &str) -> Result<Vec<f64>> {
         (kind, _) => bail!("{query} gives {kind:?}, not a vector"),
     };
     values.with_context(|| format!("reading the values of {query}: {answer}"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{path::Path, time::Duration};
+
+    use testkit::{process::Process, servers};
+
+    use super::*;
+
+    /// Prometheus without a target: it parses, and knows nothing.
+    pub(crate) async fn prometheus(folder: &Path) -> Result<(Process, String)> {
+        let config = folder.join("prometheus.yml");
+        std::fs::write(&config, "{}")?;
+        let url = format!("http://127.0.0.1:{}", testkit::free_port()?);
+        let installed = servers::get("monitoring").await?;
+        let mut process = installed
+            .process("prometheus", "prometheus", folder.join("log"))
+            .current_dir(installed.root.join("usr/share/prometheus/web"))
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address={}", url.trim_start_matches("http://")))
+            .spawn()?;
+        let ready = || async { values(&url, "1").await.ok() };
+        process.wait_until("Prometheus to answer", Duration::from_secs(60), ready).await?;
+        Ok((process, url))
+    }
 }

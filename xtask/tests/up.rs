@@ -150,5 +150,18 @@ async fn everything_is_scraped_and_deals_are_counted() -> Result<()> {
         ensure!(Instant::now() < deadline, "{error:#}");
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
+    // What the documentation tells people to run runs, and the stack is as its smoke test wants it.
+    xtask(&["runbooks"], &folder)?;
+    let smoke = Path::new(env!("CARGO_MANIFEST_DIR")).join("../monitoring/test-monitoring.sh");
+    let said = run(Command::new(&smoke).args(["--json", "--stack"]).arg(&folder))?;
+    let said: Value = serde_json::from_str(&said).context(said)?;
+    let skipped: Vec<&Value> =
+        said["checks"].as_array().into_iter().flatten().filter(|check| check["skipped"] == true).collect();
+    assert_eq!((&said["ok"], skipped.len()), (&json!(true), 1), "{said}");
+    // It fails when something is not there.
+    let away =
+        run(Command::new(&smoke).arg("--stack").arg(&folder).env("ALERTMANAGER_URL", "http://127.0.0.1:1"));
+    let said = away.map_or_else(|error| error.to_string(), |said| format!("it succeeds: {said}"));
+    assert!(said.contains("not ok 25 - Alertmanager is ready"), "{said}");
     Ok(())
 }

@@ -40,7 +40,7 @@ pub(crate) fn configure(folder: &Path) -> Result<PathBuf> {
 /// Removes every integration that needs a secret which is not there.
 fn leave_out(config: &mut Value, there: &dyn Fn(&str) -> bool) {
     let shared: Map<String, Value> = config["global"].as_object().cloned().unwrap_or_default();
-    let has_secrets = |value: &Value| secrets_in(value).all(|file| there(file));
+    let has_secrets = |value: &Value| secrets_in(value).all(there);
     for receiver in config["receivers"].as_array_mut().into_iter().flatten() {
         for (kind, integrations) in receiver.as_object_mut().into_iter().flatten() {
             let global = SHARED.iter().find(|(name, _)| name == kind).and_then(|(_, key)| shared.get(*key));
