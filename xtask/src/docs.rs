@@ -1,10 +1,13 @@
 //! `cargo xtask docs`: writes the pages of docs/ that are made from the code; `--check` says which are out of date.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::{self, PROFILE};
+use crate::{
+    cargo::{self, PROFILE},
+    rules::{self, Rule},
+};
 
 /// Write the documentation that is made from the code
 #[derive(clap::Args)]
@@ -14,8 +17,18 @@ pub(crate) struct Args {
     check: bool,
 }
 
-/// A page: its path, and the package and command that print it.
-const PAGES: &[(&str, &str, &str)] = &[("docs/collectors.md", "pg-exporter", "collectors")];
+/// Where a page comes from.
+enum Source {
+    /// A command of a program prints it.
+    Program { package: &'static str, command: &'static str },
+    /// The rule files.
+    Alerts,
+}
+
+const PAGES: &[(&str, Source)] = &[
+    ("docs/collectors.md", Source::Program { package: "pg-exporter", command: "collectors" }),
+    ("docs/alerts.md", Source::Alerts),
+];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.check { check() } else { PAGES.iter().try_for_each(write) }
@@ -23,24 +36,69 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Fails when a page is out of date.
 pub(crate) fn check() -> Result<()> {
-    for page @ (path, ..) in PAGES {
-        if fs::read_to_string(path).with_context(|| format!("reading {path}"))? != text(page)? {
+    for (path, source) in PAGES {
+        if fs::read_to_string(path).with_context(|| format!("reading {path}"))? != source.text()? {
             bail!("{path} is out of date: run `cargo xtask docs`");
         }
     }
     Ok(())
 }
 
-fn write(page @ (path, ..): &(&str, &str, &str)) -> Result<()> {
-    fs::write(path, text(page)?).with_context(|| format!("writing {path}"))
+fn write((path, source): &(&str, Source)) -> Result<()> {
+    fs::write(path, source.text()?).with_context(|| format!("writing {path}"))
 }
 
-fn text((path, package, command): &(&str, &str, &str)) -> Result<String> {
+impl Source {
+    fn text(&self) -> Result<String> {
+        match self {
+            Self::Program { package, command } => printed(package, command),
+            Self::Alerts => alerts(),
+        }
+    }
+}
+
+fn printed(package: &str, command: &str) -> Result<String> {
     let mut cargo =
         cargo::cargo(&["run", "--package", package, "--profile", PROFILE, "--quiet", "--", command])?;
     let output = cargo.stderr(std::process::Stdio::inherit()).output().context("running cargo")?;
     if !output.status.success() {
-        bail!("`{package} {command}`, which prints {path}, ended with {}", output.status);
+        bail!("`{package} {command}` ended with {}", output.status);
     }
-    String::from_utf8(output.stdout).with_context(|| format!("{path} is not UTF-8"))
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("what `{package} {command}` prints is not UTF-8"))
+}
+
+/// The alerts, group by group.
+fn alerts() -> Result<String> {
+    let mut page = "# Alerts\n\nMade from `monitoring/prometheus/rules/` by `cargo xtask docs`. Each name leads to its runbook.\n".to_owned();
+    for group in rules::groups()? {
+        let alerts: Vec<&Rule> = group.rules.iter().filter(|rule| rule.alert.is_some()).collect();
+        if alerts.is_empty() {
+            continue;
+        }
+        page += &format!(
+            "\n## {}\n\n| Alert | Severity | Component | For | Means |\n|---|---|---|---|---|\n",
+            group.name
+        );
+        for rule in alerts {
+            let text = |map: &BTreeMap<String, String>, key: &str| map.get(key).cloned().unwrap_or_default();
+            let name = rule.name();
+            page += &format!(
+                "| [{name}](../MONITORING.md#{}) | {} | {} | {} | {} |\n",
+                name.to_lowercase(),
+                text(&rule.labels, "severity"),
+                text(&rule.labels, "component"),
+                rule.wait.as_deref().unwrap_or("at once"),
+                without_templates(&text(&rule.annotations, "description")).replace('|', "\\|"),
+            );
+        }
+    }
+    Ok(page)
+}
+
+/// A text with `…` in place of what Prometheus fills in.
+fn without_templates(text: &str) -> String {
+    let mut parts = text.split("{{");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + "…" + part.split_once("}}").map_or("", |(_, rest)| rest))
 }

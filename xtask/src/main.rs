@@ -2,6 +2,8 @@
 
 mod bench;
 mod cargo;
+mod dashboards;
+mod dead_joins;
 mod docs;
 mod down;
 mod exactness;
@@ -9,6 +11,9 @@ mod fmt;
 mod lint;
 mod peers;
 mod progress;
+mod promql;
+mod rules;
+mod runbooks;
 mod stack;
 mod status;
 mod test;
@@ -37,6 +42,10 @@ enum Command {
     Status(status::Args),
     /// Use the backend as its users would
     Traffic(traffic::Args),
+    /// Run the diagnosis of every runbook against the running stack
+    Runbooks(runbooks::Args),
+    /// Ask a running stack whether every rule and every panel can give a value
+    DeadJoins(dead_joins::Args),
     /// Prepare what the tests need and run every check
     Test(test::Args),
     /// Measure our exporters beside the ones they take the place of
@@ -60,6 +69,8 @@ async fn main() -> ExitCode {
         Command::Down(args) => down::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Traffic(args) => traffic::run(&args).await,
+        Command::Runbooks(args) => runbooks::run(&args).await,
+        Command::DeadJoins(args) => dead_joins::run(&args).await,
         Command::Test(args) => test::run(&args).await,
         Command::Bench(args) => bench::run(&args).await,
         Command::Peers => peers::run().await,

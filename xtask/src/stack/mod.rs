@@ -1,10 +1,12 @@
 //! The development stack: its folder, its parts and how they are ended.
 
+pub(crate) mod alertmanager;
 pub(crate) mod prometheus;
 pub(crate) mod start;
 pub(crate) mod state;
 
 use std::{
+    fs,
     net::TcpListener,
     path::{Path, PathBuf},
 };
@@ -40,4 +42,22 @@ pub(crate) fn port(standard: u16) -> Result<u16> {
 /// Where a part's log is.
 pub(crate) fn log_path(folder: &Path, part: &str) -> PathBuf {
     folder.join("log").join(format!("{part}.log"))
+}
+
+/// Makes `to` a copy of the folder `from` and of nothing else.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to).with_context(|| format!("removing {}", to.display()))?;
+    }
+    fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+        let entry = entry.with_context(|| format!("reading {}", from.display()))?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target).with_context(|| format!("copying to {}", target.display()))?;
+        }
+    }
+    Ok(())
 }

@@ -7,15 +7,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde_json::Value;
 use testkit::{http, servers::workspace_root};
+
+use super::copy;
 
 /// Copies `monitoring/prometheus` into `folder` with target files of this stack: pairs of job and address.
 /// Gives the path of the configuration.
 pub(crate) fn configure(folder: &Path, targets: &[(String, String)]) -> Result<PathBuf> {
     let source = workspace_root()?.join("monitoring/prometheus");
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
-    }
     copy(&source, folder)?;
     let files = folder.join("targets");
     fs::remove_dir_all(&files).with_context(|| format!("removing {}", files.display()))?;
@@ -28,18 +28,14 @@ pub(crate) fn configure(folder: &Path, targets: &[(String, String)]) -> Result<P
     Ok(folder.join("prometheus.yml"))
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
-    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
-        let entry = entry.with_context(|| format!("reading {}", from.display()))?;
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target).with_context(|| format!("copying to {}", target.display()))?;
-        }
+/// What `/api/v1/{endpoint}?query=` of the Prometheus at `url` answers under `data`.
+pub(crate) async fn api(url: &str, endpoint: &str, query: &str) -> Result<Value> {
+    let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let mut answer = http::get(&format!("{url}/api/v1/{endpoint}?query={encoded}")).await?.json()?;
+    if answer["status"] != "success" {
+        bail!("Prometheus says to {query}: {}", answer["error"]);
     }
-    Ok(())
+    Ok(answer["data"].take())
 }
 
 /// A target as Prometheus sees it.

@@ -17,7 +17,7 @@ use testkit::{
 };
 
 use super::{
-    log_path, port, prometheus,
+    alertmanager, log_path, port, prometheus,
     state::{Identity, PartState, State},
 };
 use crate::progress::step;
@@ -106,7 +106,14 @@ impl Stack {
         let exporter =
             format!("postgresql://{EXPORTER}:{EXPORTER_PASSWORD}@{database}/{OWNER}?sslmode=disable");
         let at = port(9187)?;
-        let builder = self.program("pg-exporter", &programs.pg_exporter).args(["--dsn", &exporter]);
+        // Off by default as in postgres_exporter, and read by alerts.
+        let builder = self.program("pg-exporter", &programs.pg_exporter).args([
+            "--dsn",
+            &exporter,
+            "--collector.stat_statements",
+            "--collector.database_wraparound",
+            "--collector.postmaster",
+        ]);
         self.exporter("pg-exporter", "postgres", builder, at).await?;
 
         let at = port(9121)?;
@@ -212,7 +219,12 @@ impl Stack {
     /// Starts Redis and gives its URL.
     async fn redis(&mut self) -> Result<String> {
         let log = log_path(&self.folder, "redis");
-        let mut builder = Redis::builder().data(self.data("redis")?).log(&log).port(port(6379)?);
+        let mut builder = Redis::builder()
+            .data(self.data("redis")?)
+            .log(&log)
+            .port(port(6379)?)
+            // Without a limit there is nothing to compare the use of memory with.
+            .args(["--maxmemory", "256mb"]);
         if self.detach {
             builder = builder.detached();
         }
@@ -230,14 +242,11 @@ impl Stack {
 
     async fn alertmanager(&mut self, installed: &Installed) -> Result<()> {
         let (at, data) = (port(9093)?, self.data("alertmanager")?);
-        let config = workspace_root()?.join("monitoring/alertmanager/alertmanager.yml");
-        // The account of the servers may not reach the source.
-        let copy = self.folder.join("alertmanager.yml");
-        std::fs::copy(&config, &copy).with_context(|| format!("copying {}", config.display()))?;
+        let config = alertmanager::configure(&self.folder.join("alertmanager"))?;
         let builder = installed
             .process("alertmanager", "prometheus-alertmanager", log_path(&self.folder, "alertmanager"))
             .current_dir(installed.root.join("usr/share/prometheus/alertmanager"))
-            .arg(format!("--config.file={}", copy.display()))
+            .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", data.display()))
             .arg(format!("--web.listen-address=127.0.0.1:{at}"))
             // One node: no gossip.
@@ -261,6 +270,7 @@ impl Stack {
             .current_dir(installed.root.join("usr/share/prometheus/web"))
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", data.display()))
+            .args(["--storage.tsdb.retention.time=30d", "--storage.tsdb.retention.size=10GB"])
             .arg(format!("--web.listen-address=127.0.0.1:{at}"));
         self.serve("prometheus", Some("prometheus"), builder, at, "/-/ready").await?;
         Ok(format!("http://127.0.0.1:{at}"))

@@ -101,6 +101,15 @@ impl State {
         }
     }
 
+    /// Where the part `name` of the stack in `folder` answers.
+    pub(crate) fn url(folder: &Path, name: &str) -> Result<String> {
+        let state = Self::read(folder)?.unwrap_or_default();
+        let part = state.parts.into_iter().find(|part| part.name == name);
+        part.map(|part| part.url).with_context(|| {
+            format!("no {name} in {}: start the stack with `cargo xtask up`", folder.display())
+        })
+    }
+
     /// Writes it, whole or not at all.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);

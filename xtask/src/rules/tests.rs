@@ -1,34 +1,16 @@
 //! `monitoring/`: Prometheus accepts it, every alert is tested, and carries what whoever is woken by it needs.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use testkit::servers::{self, workspace_root};
+use testkit::servers;
 
-#[derive(Deserialize)]
-struct RuleFile {
-    groups: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    name: String,
-    rules: Vec<Rule>,
-}
-
-#[derive(Deserialize)]
-struct Rule {
-    alert: Option<String>,
-    record: Option<String>,
-    expr: String,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
+use super::{Rule, all, files, folder, groups, read};
 
 #[derive(Deserialize)]
 struct TestFile {
@@ -47,32 +29,8 @@ struct AlertTest {
     exp_alerts: Vec<serde::de::IgnoredAny>,
 }
 
-fn folder() -> Result<PathBuf> {
-    Ok(workspace_root()?.join("monitoring/prometheus"))
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    files.sort();
-    ensure!(!files.is_empty(), "{} is empty", folder.display());
-    Ok(files)
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))
-}
-
-fn groups() -> Result<Vec<Group>> {
-    let files = files(&folder()?.join("rules"))?;
-    let files = files.iter().map(|file| read::<RuleFile>(file)).collect::<Result<Vec<_>>>()?;
-    Ok(files.into_iter().flat_map(|file| file.groups).collect())
-}
-
 fn alerts() -> Result<BTreeMap<String, Rule>> {
-    let rules = groups()?.into_iter().flat_map(|group| group.rules);
-    Ok(rules.filter_map(|rule| Some((rule.alert.clone()?, rule))).collect())
+    Ok(all()?.into_iter().filter_map(|rule| Some((rule.alert.clone()?, rule))).collect())
 }
 
 async fn promtool(words: &[&str], files: &[PathBuf]) -> Result<()> {
