@@ -15,7 +15,10 @@ pub(crate) struct Args {
 }
 
 /// A page: its path, and the package and command that print it.
-const PAGES: &[(&str, &str, &str)] = &[("docs/collectors.md", "pg-exporter", "collectors")];
+const PAGES: &[(&str, &str, &str)] = &[
+    ("docs/collectors.md", "pg-exporter", "collectors"),
+    ("docs/redis-families.md", "redis-exporter", "families"),
+];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.check { check() } else { PAGES.iter().try_for_each(write) }

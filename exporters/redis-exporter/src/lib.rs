@@ -19,6 +19,7 @@ pub mod fields;
 mod glob;
 pub mod info;
 mod keyspace_walk;
+pub mod lua_pattern;
 pub mod multi;
 pub mod options;
 pub mod request;

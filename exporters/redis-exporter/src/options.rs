@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use exposition::{Desc, Kind};
 use percent_encoding::percent_decode_str;
+use regex::Regex;
+
+use crate::lua_pattern::Pattern;
 
 /// The shape of families whose redis_exporter form is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,7 +82,7 @@ pub struct Features {
     /// Patterns whose keys are counted.
     pub count: Vec<KeyArg>,
     /// Lua patterns that group keys.
-    pub key_groups: Vec<String>,
+    pub key_groups: Vec<Pattern>,
     /// Groups of a database before the rest is one group.
     pub max_key_groups: usize,
     /// Keys that one SCAN looks at.
@@ -101,7 +104,7 @@ pub struct Features {
     /// The modules of the server.
     pub modules: bool,
     /// The search indexes whose name this expression matches.
-    pub search_indexes: Option<String>,
+    pub search_indexes: Option<Regex>,
     /// The other sentinels of each master.
     pub sentinel_peers: bool,
     /// Size of the RDB file on this machine.

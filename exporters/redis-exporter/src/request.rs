@@ -61,6 +61,10 @@ pub enum Request {
     ServerExt,
     /// `SENTINEL CONFIG GET *`.
     SentinelConfig,
+    /// `FT._LIST` of the search module.
+    SearchList,
+    /// `FT.INFO index`.
+    SearchInfo(String),
 }
 
 impl Request {
@@ -68,7 +72,7 @@ impl Request {
     pub fn config(server: &Server, options: &Options) -> Option<Self> {
         if options.config_command.is_none() || server.sentinel {
             None
-        } else if options.include_config || server.version < (7, 0) {
+        } else if options.include_config || options.features.rdb_file_size || server.version < (7, 0) {
             Some(Request::ConfigAll)
         } else {
             Some(Request::Config)
@@ -103,6 +107,8 @@ impl Request {
             Request::Ping => vec!["PING"],
             Request::ServerExt => vec!["SERVER", "EXT"],
             Request::SentinelConfig => vec!["SENTINEL", "CONFIG", "GET", "*"],
+            Request::SearchList => vec!["FT._LIST"],
+            Request::SearchInfo(index) => vec!["FT.INFO", index],
         };
         words(&list)
     }
@@ -129,6 +135,8 @@ impl Request {
             Request::Ping => "PING",
             Request::ServerExt => "SERVER EXT",
             Request::SentinelConfig => "SENTINEL CONFIG GET",
+            Request::SearchList => "FT._LIST",
+            Request::SearchInfo(_) => "FT.INFO",
         }
     }
 }

@@ -101,11 +101,11 @@ impl Session {
     /// first, so that nothing waits for INFO; INFO's answer is checked and anything else is asked for then.
     pub async fn fetch(&self, requests: impl Fn(&Server) -> Vec<Request>) -> Result<Replies, ReplyError> {
         let early = self.known.as_deref().map(&requests).unwrap_or_default();
-        let (facts, mut replies) = join(self.read_facts(), self.all(early)).await;
+        let (facts, mut replies) = join(self.read_facts(), self.ask_all(early)).await;
         let facts = facts?;
         let mut late = requests(&facts.server);
         late.retain(|request| !replies.contains_key(request));
-        replies.extend(self.all(late).await);
+        replies.extend(self.ask_all(late).await);
         Ok(Replies {
             info: Arc::clone(&facts.info),
             server: Arc::clone(&facts.server),
@@ -185,10 +185,16 @@ impl Session {
         Ok(replies.into_iter().map(|reply| reply.map_err(|error| ReplyError::new(what, &error))).collect())
     }
 
-    async fn all(&self, requests: Vec<Request>) -> HashMap<Request, Reply> {
+    /// One reply, whatever the server is.
+    pub async fn ask(&self, request: Request) -> Reply {
+        let cell = Arc::clone(lock(&self.replies).entry(request.clone()).or_default());
+        cell.get_or_init(|| async { self.reply(&request).await.map(Arc::new) }).await.clone()
+    }
+
+    /// The replies to requests that leave in one write.
+    pub async fn ask_all(&self, requests: Vec<Request>) -> HashMap<Request, Reply> {
         let replies = requests.into_iter().map(|request| async {
-            let cell = Arc::clone(lock(&self.replies).entry(request.clone()).or_default());
-            let reply = cell.get_or_init(|| async { self.reply(&request).await.map(Arc::new) }).await.clone();
+            let reply = self.ask(request.clone()).await;
             (request, reply)
         });
         join_all(replies).await.into_iter().collect()

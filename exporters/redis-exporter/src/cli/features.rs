@@ -6,8 +6,10 @@ use anyhow::{Context, bail};
 use clap::{ArgAction, Args};
 use exporter_kit::config::Secret;
 use exporter_kit::web_config::{ClientAuth, Settings, TlsSettings};
+use regex::Regex;
 
 use super::insight::InsightArgs;
+use crate::lua_pattern::Pattern;
 use crate::options::{Features, KeyArg, Script};
 
 /// See the module.
@@ -142,18 +144,6 @@ impl FeatureArgs {
     /// # Errors
     /// A list that cannot be read, a script that is not there.
     pub(super) fn features(&self, compat: bool) -> anyhow::Result<Features> {
-        for (flag, used) in [
-            ("check-key-groups", !self.check_key_groups.is_empty()),
-            ("include-search-indexes-metrics", self.include_search_indexes_metrics),
-            ("include-sentinel-peer-info", self.include_sentinel_peer_info),
-            ("include-rdb-file-size-metric", self.include_rdb_file_size_metric),
-            ("is-tile38", self.is_tile38),
-            ("ping-on-connect", self.ping_on_connect),
-        ] {
-            if used {
-                bail!("-{flag} is not supported yet: leave it out");
-            }
-        }
         let keys = |flag: &str, text: &str| {
             KeyArg::parse_list(text).map_err(|error| anyhow::anyhow!("-{flag}: {error}"))
         };
@@ -162,6 +152,7 @@ impl FeatureArgs {
                 std::fs::read_to_string(name).with_context(|| format!("-script: cannot read {name}"))?;
             Ok(Script { name: name.to_owned(), text })
         });
+        let indexes = Regex::new(&self.check_search_indexes).context("-check-search-indexes")?;
         let (patterns, mut single) = split(keys("check-keys", &self.check_keys)?);
         single.extend(keys("check-single-keys", &self.check_single_keys)?);
         let (stream_patterns, mut streams) = split(keys("check-streams", &self.check_streams)?);
@@ -174,7 +165,7 @@ impl FeatureArgs {
             streams,
             stream_consumers: !self.streams_exclude_consumer_metrics,
             count: keys("count-keys", &self.count_keys)?,
-            key_groups: self.check_key_groups.split(',').filter_map(given).collect(),
+            key_groups: Pattern::parse_list(&self.check_key_groups).context("-check-key-groups")?,
             max_key_groups: self.max_distinct_key_groups,
             batch: self.check_keys_batch_size.max(1),
             sampler: self.insight.sampler(compat || self.is_cluster),
@@ -185,7 +176,7 @@ impl FeatureArgs {
             client_port: self.export_client_port,
             client_groups: self.insight.client_groups(),
             modules: self.include_modules_metrics,
-            search_indexes: self.include_search_indexes_metrics.then(|| self.check_search_indexes.clone()),
+            search_indexes: self.include_search_indexes_metrics.then_some(indexes),
             sentinel_peers: self.include_sentinel_peer_info,
             rdb_file_size: self.include_rdb_file_size_metric,
             tile38: self.is_tile38,

@@ -106,7 +106,7 @@ pub enum Action {
     Once,
     /// Tell which series change when this exporter takes the place of another one
     Compare,
-    /// Print the table of families in Markdown
+    /// Print docs/redis-families.md
     #[value(hide = true)]
     Families,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use exposition::Page;
 use redis_exporter::acl::{self, Need};
 use redis_exporter::info::Info;
+use redis_exporter::lua_pattern::Pattern;
 use redis_exporter::options::{ClientGroups, Features, KeyArg, Options, SamplerOptions, Script};
 use redis_exporter::request::Server;
 use rstest::rstest;
@@ -28,7 +29,10 @@ fn everything() -> Features {
         keys: keys("named,db1=other"),
         stream_patterns: keys("s:*"),
         count: keys("*"),
+        key_groups: Pattern::parse_list("^(.)").unwrap(),
         scripts: vec![script],
+        ping: true,
+        rdb_file_size: true,
         clients: true,
         client_groups: Some(ClientGroups::default()),
         ..Features::default()
