@@ -7,7 +7,7 @@ use redis::{Arg, Cmd};
 
 use crate::collectors;
 use crate::options::Options;
-use crate::request::{Log, Request, Server};
+use crate::request::{self, Log, Request, Server};
 
 /// Commands whose subcommands have rules of their own.
 const CONTAINERS: &[&str] =
@@ -19,6 +19,8 @@ const LOST: &[(&str, &[&str])] = &[
     ("info", &["everything"]),
     ("ping", &["exporter_last_scrape_ping_time_seconds"]),
     ("cluster|info", &["cluster_state", "cluster_slots_*", "cluster_known_nodes", "cluster_size", "cluster_current_epoch", "cluster_my_epoch", "cluster_messages_*", "cluster_stats_*", "cluster_links_*"]),
+    ("cluster|nodes", &["cluster_node_slots", "cluster_node_config_epoch", "all nodes of --cluster but its seeds"]),
+    ("readonly", &["keys that a replica of a cluster reads for its master"]),
     ("cluster|slot-stats", &["cluster_slot_*"]),
     ("config|get", &["config_*", "rdb_current_size_bytes"]),
     ("client|list", &["connected_client_*", "client_group_*", "client_groups_folded", "client_top_memory_bytes"]),
@@ -46,7 +48,7 @@ const LOST: &[(&str, &[&str])] = &[
     ("xinfo|consumers", &["stream_group_consumer_*"]),
     ("eval", &["script_values"]),
     ("eval_ro", &["script_values"]),
-    ("sentinel|masters", &["sentinel_master_setting_*", "sentinel_master_ckquorum_status", "sentinel_master_ok_*"]),
+    ("sentinel|masters", &["sentinel_master_setting_*", "sentinel_master_config_epoch", "sentinel_master_last_ok_*", "sentinel_master_ok_*", "sentinel_peer_info"]),
     ("sentinel|ckquorum", &["sentinel_master_ckquorum_status"]),
     ("sentinel|config", &["sentinel_config_*"]),
     ("sentinel|sentinels", &["sentinel_master_ok_sentinels", "sentinel_peer_info"]),
@@ -79,10 +81,7 @@ pub struct Need {
 
 impl Need {
     fn of(words: &[&str]) -> Self {
-        let mut command = Cmd::new();
-        for word in words {
-            command.arg(word);
-        }
+        let command = request::words(words);
         Self { name: name(&command), command }
     }
 
@@ -129,6 +128,8 @@ pub fn needs(options: &Options, server: &Server, client_name: bool) -> Vec<Need>
         }
     };
     add(features.ping, &[&["PING"]]);
+    add(features.whole_cluster, &[&["CLUSTER", "NODES"]]);
+    add(features.whole_cluster && features.only_replicas, &[&["READONLY"]]);
     let config = options.config_command.as_deref().unwrap_or("CONFIG");
     add(features.rdb_file_size && options.config_command.is_some(), &[&[config, "GET", "dir"]]);
     add(features.search_indexes.is_some(), &[&["FT._LIST"], &["FT.INFO", "index"]]);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use exposition::Desc;
 
 use crate::address::{Address, Credentials, TlsFiles};
+use crate::cluster::{self, Cluster};
 use crate::connection::Target;
 use crate::exporter::Exporter;
 use crate::lua_pattern::Pattern;
@@ -22,7 +23,20 @@ fn declared(mut options: Options) -> anyhow::Result<Vec<Desc>> {
     let options = Arc::new(options);
     let address = Address::parse("localhost", &Credentials::default(), &TlsFiles::default())?;
     let target = Arc::new(Target::new(address, Arc::clone(&options), true));
-    drop(Exporter::new(Some(target), options)?);
+    if options.features.whole_cluster {
+        let (seeds, request_errors) = (vec![target.address().clone()], Arc::default());
+        let settings = cluster::Settings {
+            seeds,
+            options,
+            client_name: true,
+            by_hostname: false,
+            max_series: None,
+            request_errors,
+        };
+        drop(Cluster::new(settings, |_| {})?);
+    } else {
+        drop(Exporter::new(Some(target), options)?);
+    }
     let descs = std::mem::take(&mut *record.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(descs)
 }
@@ -53,6 +67,7 @@ fn flags() -> anyhow::Result<Vec<(&'static str, Options)>> {
         ("`-include-sentinel-peer-info`", with(Features { sentinel_peers: true, ..off() })),
         ("`-is-tile38`", with(Features { tile38: true, ..off() })),
         ("`-ping-on-connect`", with(Features { ping: true, ..off() })),
+        ("`--cluster`", with(Features { whole_cluster: true, ..off() })),
         ("`--client-groups`", with(Features { client_groups: Some(ClientGroups::default()), ..off() })),
         ("`--key-insight` or a pattern", with(Features { sampler: Some(insight), ..off() })),
     ])

@@ -33,6 +33,8 @@ pub enum Request {
     ConfigAll,
     /// `CLUSTER INFO`.
     ClusterInfo,
+    /// `CLUSTER NODES`.
+    ClusterNodes,
     /// `LATENCY LATEST`.
     LatencyLatest,
     /// `LATENCY HISTOGRAM`.
@@ -88,6 +90,7 @@ impl Request {
             Request::Config => [config, "GET"].into_iter().chain(CONFIG_PARAMETERS.iter().copied()).collect(),
             Request::ConfigAll => vec![config, "GET", "*"],
             Request::ClusterInfo => vec!["CLUSTER", "INFO"],
+            Request::ClusterNodes => vec!["CLUSTER", "NODES"],
             Request::LatencyLatest => vec!["LATENCY", "LATEST"],
             Request::LatencyHistogram => vec!["LATENCY", "HISTOGRAM"],
             Request::SlowlogLen => vec!["SLOWLOG", "LEN"],
@@ -120,6 +123,7 @@ impl Request {
             Request::InfoPlain => "INFO",
             Request::Config | Request::ConfigAll => "CONFIG GET",
             Request::ClusterInfo => "CLUSTER INFO",
+            Request::ClusterNodes => "CLUSTER NODES",
             Request::LatencyLatest => "LATENCY LATEST",
             Request::LatencyHistogram => "LATENCY HISTOGRAM",
             Request::SlowlogLen => "SLOWLOG LEN",
@@ -166,7 +170,8 @@ impl Log {
     }
 }
 
-fn words(words: &[&str]) -> Cmd {
+/// A command of these words.
+pub(crate) fn words(words: &[&str]) -> Cmd {
     let mut command = Cmd::new();
     for word in words {
         command.arg(word);

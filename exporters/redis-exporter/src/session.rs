@@ -14,7 +14,7 @@ use crate::collectors::{Replies, Reply};
 use crate::connection::{Link, Target};
 use crate::error::{Reason, ReplyError};
 use crate::info::Info;
-use crate::request::{Request, Server, text};
+use crate::request::{self, Request, Server, text};
 
 /// What INFO says, read once a scrape.
 #[derive(Debug)]
@@ -134,6 +134,27 @@ impl Session {
         self.facts.get_or_init(read).await.clone()
     }
 
+    /// The server.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether there are keys to be read on this server; a node of a cluster may have none.
+    pub fn has_keys(&self) -> bool {
+        self.target.shared().is_none_or(|share| !share.slots.is_empty())
+    }
+
+    /// Whether chosen keys are read on this server: nothing is read on a master when only replicas may be asked.
+    pub fn reads_keys(&self, facts: &Facts) -> bool {
+        let only_replicas = self.target.options().features.only_replicas;
+        self.has_keys() && (!only_replicas || facts.info.get("role") == Some("slave"))
+    }
+
+    /// Whether a key is read here and not on another node of the cluster.
+    pub fn owns(&self, key: &str) -> bool {
+        self.target.shared().is_none_or(|share| share.slots.hold(key.as_bytes()))
+    }
+
     /// Number of the database that connections begin in.
     pub fn own_database(&self) -> i64 {
         self.target.address().database()
@@ -160,12 +181,13 @@ impl Session {
         };
         let deadline = self.soft_deadline();
         let mut selected = link.selected.lock().await;
-        // Redis has it since 7.2, which is also what every Valkey says.
-        if facts.server.version >= (7, 2) && link.number() != self.target.quieted() {
-            let mut command = Cmd::new();
-            command.arg("CLIENT").arg("NO-TOUCH").arg("on");
-            let _ = timeout_at(deadline, link.send(&command)).await;
-            self.target.set_quieted(link.number());
+        let replica = self.target.shared().is_some_and(|share| share.replica);
+        if !self.target.make_ready(link.number(), replica) {
+            // Redis has NO-TOUCH since 7.2, which is also what every Valkey says.
+            let quiet = (facts.server.version >= (7, 2)).then_some(&["CLIENT", "NO-TOUCH", "on"][..]);
+            for words in quiet.into_iter().chain(replica.then_some(&["READONLY"][..])) {
+                let _ = timeout_at(deadline, link.send(&request::words(words))).await;
+            }
         }
         let mut select = Cmd::new();
         select.arg("SELECT").arg(database);

@@ -83,7 +83,13 @@ pub(super) struct FeatureArgs {
     /// The server is a node of a cluster: /discover-cluster-nodes answers
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = false)]
     is_cluster: bool,
-    /// Hostnames in /discover-cluster-nodes
+    /// Every node of the cluster on one page, each with its labels
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    cluster: bool,
+    /// More nodes of the cluster, separated by commas, to ask for all others when that of --url does not answer
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    cluster_seeds: Vec<String>,
+    /// Nodes of a cluster by the names that they announce
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = false)]
     cluster_discover_hostnames: bool,
     /// PING after connecting, and how long it took
@@ -98,6 +104,12 @@ pub(super) struct FeatureArgs {
     /// YAML file of targets that /scrape may reach, and their credentials
     #[arg(long = "targets.file", value_name = "FILE")]
     targets_file: Option<PathBuf>,
+    /// Targets of /scrape whose connections are kept
+    #[arg(long = "scrape.max-targets", value_name = "N", default_value_t = 1000)]
+    max_targets: usize,
+    /// Targets of /scrape that are scraped at once; more wait
+    #[arg(long = "scrape.concurrency", value_name = "N", default_value_t = 64)]
+    concurrency: usize,
     /// Do not answer /scrape
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = false)]
     disable_scrape_endpoint: bool,
@@ -181,6 +193,7 @@ impl FeatureArgs {
             rdb_file_size: self.include_rdb_file_size_metric,
             tile38: self.is_tile38,
             ping: self.ping_on_connect,
+            whole_cluster: self.cluster,
         })
     }
 
@@ -238,6 +251,11 @@ impl FeatureArgs {
         self.is_cluster
     }
 
+    /// More nodes to ask for all others.
+    pub(super) fn cluster_seeds(&self) -> &[String] {
+        &self.cluster_seeds
+    }
+
     pub(super) fn discover_hostnames(&self) -> bool {
         self.cluster_discover_hostnames
     }
@@ -248,6 +266,14 @@ impl FeatureArgs {
 
     pub(super) fn targets_file(&self) -> Option<&PathBuf> {
         self.targets_file.as_ref()
+    }
+
+    pub(super) fn max_targets(&self) -> usize {
+        self.max_targets
+    }
+
+    pub(super) fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     pub(super) fn scrape_endpoint(&self) -> bool {

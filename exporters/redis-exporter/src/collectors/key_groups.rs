@@ -109,7 +109,7 @@ impl KeyGroups {
     async fn read(&self, session: &Session) -> Result<Snapshot, CollectError> {
         let facts = session.read_facts().await?;
         let mut page = Snapshot::new();
-        for database in databases(&facts) {
+        for database in databases(&facts).filter(|_| session.has_keys()) {
             match self.database(session, database).await {
                 Ok(groups) => self.write(database, &groups, &mut page),
                 // Half of a count is a wrong count.

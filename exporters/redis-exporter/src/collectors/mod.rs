@@ -4,6 +4,7 @@
 mod client_groups;
 mod clients;
 mod cluster;
+mod cluster_view;
 mod commandstats;
 mod config;
 mod count_keys;
@@ -121,6 +122,9 @@ pub fn enabled(
     }
     if !options.compat_1_86() {
         collectors.push(Box::new(log_events::LogEvents::new(options)));
+    }
+    if features.whole_cluster {
+        collectors.push(Box::new(cluster_view::ClusterView::new(options)));
     }
     if features.rdb_file_size {
         collectors.push(Box::new(rdb_file::RdbFile::new(options)));

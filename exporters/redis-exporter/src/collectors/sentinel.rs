@@ -142,8 +142,8 @@ impl Sentinel {
             // The reply lists the others: this one is well.
             row.set_some(ok_sentinels, others.map(|others| others + 1.0));
         }
-        slaves.and(sentinels)?;
-        self.peers(replies, name, &address, page)
+        let peers = self.peers(replies, name, &address, page);
+        slaves.and(sentinels).map(|_| ()).and(peers)
     }
 
     fn peers(

@@ -136,7 +136,7 @@ impl Sampler {
         let began = Instant::now();
         let session = Session::open(Arc::clone(&self.target), began + SESSION_KEPT + BATCH_LIMIT).await?;
         let facts = session.read_facts().await?;
-        if self.options.features.only_replicas && facts.info.get("role") != Some("slave") {
+        if !session.reads_keys(&facts) {
             *self.findings() = Findings::default();
             sleep(PAUSE).await;
             return Ok(());

@@ -11,7 +11,7 @@ use redis_exporter::lua_pattern::Pattern;
 use redis_exporter::options::{ClientGroups, Features, KeyArg, Options, SamplerOptions, Script};
 use redis_exporter::request::Server;
 use rstest::rstest;
-use testkit::redis::{Redis, RedisCluster, Value, Version};
+use testkit::redis::{Redis, RedisCluster, SentinelSetup, Value, Version};
 
 use crate::insight::eventually;
 use crate::live::{failed, up};
@@ -170,7 +170,17 @@ async fn a_cluster_node_needs_what_the_rule_says(
     let cluster = RedisCluster::start(version).await.unwrap();
     // Valkey says in INFO what CLUSTER INFO says.
     let skipped: &[&str] = if version == Version::Valkey9 { &["cluster|info"] } else { &[] };
-    matrix(&cluster.nodes[0], Features::default(), skipped).await;
+    let features = Features { whole_cluster: true, ..Features::default() };
+    matrix(&cluster.nodes[0], features, skipped).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_sentinel_needs_what_the_rule_says(
+    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+) {
+    let setup = SentinelSetup::start(version).await.unwrap();
+    matrix(&setup.sentinels[0], Features { sentinel_peers: true, ..Features::default() }, &[]).await;
 }
 
 #[rstest]

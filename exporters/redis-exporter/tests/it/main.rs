@@ -5,7 +5,10 @@
 mod acl;
 mod actions;
 mod binary;
+mod cluster;
+mod discovery;
 mod endpoints;
+mod failover;
 mod faults;
 mod features;
 mod footprint;
