@@ -85,15 +85,19 @@ fn denials(server: &Redis) -> Vec<Value> {
     }
 }
 
-/// Samples of each family of the server, without the namespace. The logs hold our own commands too: of those only
-/// whether there are any.
+/// Samples of each family of the server, without the namespace. The logs hold our own commands too, and clients are our
+/// connections of before: of those only whether there are any.
 fn sizes(page: &Page) -> BTreeMap<String, usize> {
     let of_server = page.families.iter().filter(|family| !family.name.starts_with("redis_exporter_"));
     of_server
         .map(|family| {
             (
                 family.name.trim_start_matches("redis_").to_owned(),
-                if family.name.contains("log_entr") { 1 } else { family.samples.len() },
+                if ["log_entr", "client"].iter().any(|part| family.name.contains(part)) {
+                    1
+                } else {
+                    family.samples.len()
+                },
             )
         })
         .collect()
