@@ -119,11 +119,12 @@ async fn a_sentinel_lists_the_new_master_after_a_failover() {
     let mut setup = SentinelSetup::start(Version::Redis70).await.unwrap();
     let url = format!("--url={}", setup.sentinels[0].url());
     let discovering = Discovering::start(ALL, &[&url]).await;
-    let groups = discovering.groups().await;
     let [a, b, c] = &setup.sentinels[..] else { panic!("not three sentinels") };
     let sentinels = [("sentinel", a), ("sentinel", b), ("sentinel", c)];
-    let before = [&sentinels[..], &[("master", &setup.primary), ("slave", &setup.replica)]].concat();
-    assert_eq!(roles(&groups), expected(&before));
+    let before =
+        expected(&[&sentinels[..], &[("master", &setup.primary), ("slave", &setup.replica)]].concat());
+    // Sentinels that know each other connect to each other a little later.
+    let groups = discovering.eventually("all five", |groups| roles(groups) == before).await;
     assert!(groups.iter().all(|group| {
         let name = group.get("__meta_redis_master_name").map(String::as_str);
         name == (group["__meta_redis_role"] != "sentinel").then_some("mymaster")
