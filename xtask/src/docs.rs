@@ -27,6 +27,7 @@ enum Source {
 
 const PAGES: &[(&str, Source)] = &[
     ("docs/collectors.md", Source::Program { package: "pg-exporter", command: "collectors" }),
+    ("docs/redis-families.md", Source::Program { package: "redis-exporter", command: "families" }),
     ("docs/alerts.md", Source::Alerts),
 ];
 
