@@ -188,17 +188,18 @@ async fn a_model_in_trouble_is_left_alone_and_tried_again_later() {
 #[test]
 fn a_bad_address_or_key_is_a_bad_configuration() {
     use autodealgenie_backend::llm::{Llm, Settings};
-    use autodealgenie_backend::{metrics::Metrics, outbound};
+    use autodealgenie_backend::metrics::Metrics;
+    use autodealgenie_backend::outbound::{Http, resolver::Reach};
     let refused = |change: fn(&mut Settings)| {
         let mut settings = Settings::default();
         change(&mut settings);
         let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), "test", &[]);
-        Llm::new(&settings, &outbound::http().unwrap(), metrics.into()).unwrap_err().to_string()
+        Llm::new(&settings, &Http::new(Reach::Anywhere).unwrap(), metrics.into()).unwrap_err().to_string()
     };
     for url in ["", "api.example.com", "ftp://x", "http://"] {
         let settings = Settings { base_url: Some(url.to_owned()), ..Settings::default() };
         let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), "test", &[]);
-        assert!(Llm::new(&settings, &outbound::http().unwrap(), metrics.into()).is_err(), "{url}");
+        assert!(Llm::new(&settings, &Http::new(Reach::Anywhere).unwrap(), metrics.into()).is_err(), "{url}");
     }
     let message = refused(|settings| {
         settings.base_url = Some("http://localhost".to_owned());
