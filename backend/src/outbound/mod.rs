@@ -203,8 +203,10 @@ impl Service {
     pub async fn call(&self, request: &Request<Bytes>) -> Result<Answer, CallError> {
         let deadline = Instant::now() + self.patience.all;
         let mut pause = self.patience.pause;
+        let mut last = CallError::CircuitOpen;
         for left in (0..self.patience.tries).rev() {
-            let pass = self.breaker.enter(Instant::now()).ok_or(CallError::CircuitOpen)?;
+            // Our own failures may have opened the circuit between two tries: what they were says more.
+            let Some(pass) = self.breaker.enter(Instant::now()) else { return Err(last) };
             let limit = self.patience.each.min(deadline.saturating_duration_since(Instant::now()));
             let result = timeout(limit, self.http.exchange(request)).await;
             let (error, asked) = match result.unwrap_or_else(|_| Err((CallError::Timeout, None))) {
@@ -227,8 +229,9 @@ impl Service {
             }
             sleep(wait).await;
             pause *= 2;
+            last = error;
         }
-        Err(CallError::Timeout)
+        Err(last)
     }
 }
 

@@ -135,7 +135,7 @@ const ALERT: Query = Query::insert(
     "webhook_deliveries",
     "
     INSERT INTO webhook_deliveries (subscription_id, payload)
-    SELECT id, $1
+    SELECT id, $1::jsonb
     FROM webhook_subscriptions
     WHERE status = 'active'
         AND (make IS NULL OR lower(make) = lower($2))
