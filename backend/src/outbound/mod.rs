@@ -224,7 +224,8 @@ impl Service {
             // Spread, so that those who failed together do not come back together.
             let wait = asked.unwrap_or_else(|| pause.mul_f64(0.5 + rand::random::<f64>()));
             let again = error.is_trouble() || error == CallError::RateLimited;
-            if left == 0 || !again || Instant::now() + wait >= deadline {
+            // Compared, not added: a service may ask for more seconds than there are.
+            if left == 0 || !again || wait >= deadline.saturating_duration_since(Instant::now()) {
                 return Err(error);
             }
             sleep(wait).await;

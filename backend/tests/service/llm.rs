@@ -108,6 +108,7 @@ async fn whatever_the_model_does_the_rules_answer_and_it_is_counted() {
         ("server_error", Reply::new(500, "oops")),
         ("server_error", Reply::new(503, "")),
         ("rate_limited", limited),
+        ("rate_limited", Reply::Answer(429, vec![("retry-after", u64::MAX.to_string())], String::new())),
         ("client_error", Reply::new(401, "{\"error\": \"bad key\"}")),
         ("client_error", Reply::new(302, "")),
         ("invalid_answer", Reply::new(200, "<html>")),
