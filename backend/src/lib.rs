@@ -7,10 +7,13 @@ pub mod deals;
 pub mod hex;
 pub mod http;
 mod labels;
+pub mod llm;
 pub mod loans;
 pub mod lookaside;
 pub mod metrics;
+pub mod negotiations;
 pub mod ops;
+pub mod outbound;
 pub mod vehicles;
 
 use std::ops::Deref;
@@ -27,6 +30,7 @@ use self::auth::passwords::{PasswordError, Passwords};
 use self::auth::sessions::Sessions;
 use self::cache::{Cache, CacheError};
 use self::db::{Db, DbError};
+use self::llm::{Llm, LlmError};
 use self::lookaside::Lookaside;
 use self::metrics::Metrics;
 
@@ -53,6 +57,8 @@ pub struct Settings {
     pub cors_origins: Vec<HeaderValue>,
     /// Requests handled at a time; more are refused.
     pub max_in_flight: usize,
+    /// The language model.
+    pub llm: llm::Settings,
 }
 
 /// Why the service cannot be set up.
@@ -67,6 +73,12 @@ pub enum SetupError {
     /// The password hasher.
     #[error(transparent)]
     Passwords(#[from] PasswordError),
+    /// The language model.
+    #[error(transparent)]
+    Llm(#[from] LlmError),
+    /// TLS to other services.
+    #[error("setting up TLS to other services: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// The running service, shared by all requests.
@@ -88,6 +100,8 @@ pub struct Service {
     pub turns: Arc<Semaphore>,
     /// Password hashes.
     pub passwords: Passwords,
+    /// The language model.
+    pub llm: Llm,
     /// Handles to the metrics.
     pub metrics: Arc<Metrics>,
     /// All metrics, for the page.
@@ -110,7 +124,9 @@ impl App {
         let queries = [
             auth::store::QUERIES,
             deals::store::QUERIES,
+            llm::store::QUERIES,
             loans::store::QUERIES,
+            negotiations::store::QUERIES,
             vehicles::store::QUERIES,
             vehicles::favorites::QUERIES,
             vehicles::saved_searches::QUERIES,
@@ -118,6 +134,7 @@ impl App {
         .concat();
         let metrics = Arc::new(Metrics::new(&mut registry, &settings.environment, &queries));
         let cache = Cache::new(&settings.redis_url)?;
+        let http = outbound::http()?;
         Ok(App(Arc::new(Service {
             db: Db::new(&settings.database_url, settings.pool_size, Arc::clone(&metrics))?,
             lookaside: Lookaside::new(cache.clone(), Arc::clone(&metrics)),
@@ -126,6 +143,7 @@ impl App {
             turns: Arc::new(Semaphore::new(settings.max_in_flight)),
             sessions: Sessions::new(cache.clone(), settings.session_ttl),
             cache,
+            llm: Llm::new(&settings.llm, &http, Arc::clone(&metrics))?,
             passwords: Passwords::new(settings.hash_slots, Arc::clone(&metrics))?,
             metrics,
             registry,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use autodealgenie_backend::auth::limit::Limits;
-use autodealgenie_backend::{App, Settings, db, router};
+use autodealgenie_backend::{App, Settings, db, llm, router};
 use axum::http::HeaderValue;
 use clap::Parser;
 use exporter_kit::http::{self, ListenAddress, ServerConfig, bind};
@@ -54,6 +54,24 @@ struct Args {
     /// Requests handled at a time; more are answered 503
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
     max_in_flight: usize,
+    /// OpenAI-compatible API that plays the dealer, as https://api.openai.com/v1; without it embedded rules do
+    #[arg(long, value_name = "URL", env = "LLM_URL")]
+    llm_url: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "KEY", env = "LLM_KEY", hide_env_values = true)]
+    llm_key: Option<String>,
+    /// Name of the model
+    #[arg(long, value_name = "NAME", default_value = "gpt-4o-mini", env = "LLM_MODEL")]
+    llm_model: String,
+    /// Dollars for a million tokens of prompts
+    #[arg(long, value_name = "USD", default_value_t = 0.0, value_parser = dollars)]
+    llm_prompt_price: f64,
+    /// Dollars for a million tokens of completions
+    #[arg(long, value_name = "USD", default_value_t = 0.0, value_parser = dollars)]
+    llm_completion_price: f64,
+    /// Seconds that a user waits for the model before the rules answer
+    #[arg(long, value_name = "S", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=15))]
+    llm_timeout: u64,
     /// Do not migrate the database on start
     #[arg(long)]
     no_migrate: bool,
@@ -66,6 +84,11 @@ struct Args {
     /// logfmt or json
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     log_format: log::Format,
+}
+
+fn dollars(text: &str) -> Result<f64, String> {
+    let fine = |price: &f64| (0.0..=10_000.0).contains(price);
+    text.parse().ok().filter(fine).ok_or_else(|| "must be from 0 to 10000".to_owned())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -119,6 +142,15 @@ async fn run(args: Args) -> Result<(), Failure> {
         },
         cors_origins: args.cors_origins,
         max_in_flight: args.max_in_flight,
+        llm: llm::Settings {
+            base_url: args.llm_url,
+            key: args.llm_key,
+            model: args.llm_model,
+            prompt_price: args.llm_prompt_price,
+            completion_price: args.llm_completion_price,
+            patience: Duration::from_secs(args.llm_timeout),
+            ..llm::Settings::default()
+        },
     };
     let app = App::new(&settings, shutdown.clone()).or_misconfigured()?;
     let server = ServerConfig {

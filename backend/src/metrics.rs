@@ -1,6 +1,8 @@
 //! Every metric of the service, once: field, type, name; the doc comment is the HELP text.
 //! Closed label sets exist at 0 from the start, so that `rate()` sees the first event.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -14,6 +16,7 @@ use crate::db::{Operation, Query};
 use crate::deals::DealStatus;
 use crate::loans::LoanStatus;
 use crate::lookaside::{KINDS, OPERATIONS};
+use crate::negotiations::{NegotiationStatus, Role};
 use crate::vehicles::SearchType;
 
 /// Upper bounds of a histogram, in the unit of its metric.
@@ -31,6 +34,9 @@ impl Buckets {
         Family::new_with_constructor(self)
     }
 }
+
+/// A counter of dollars.
+pub type Dollars = Counter<f64, AtomicU64>;
 
 /// A histogram by labels.
 pub type Histograms<L> = Family<L, Histogram, Buckets>;
@@ -52,6 +58,12 @@ const ACTION_SECONDS: Buckets =
 /// Seconds of a command to Redis; reaches past its timeout of 1 s and one more try.
 const CACHE_SECONDS: Buckets =
     Buckets(&[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5]);
+
+/// Seconds of a negotiation, up to a day.
+const NEGOTIATION_SECONDS: Buckets =
+    Buckets(&[10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0]);
+/// Seconds of a language model's answer.
+const LLM_SECONDS: Buckets = Buckets(&[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0]);
 
 /// One route.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -101,6 +113,61 @@ pub struct SearchLabels {
 pub struct CacheLabels {
     /// What is kept.
     pub cache_name: &'static str,
+}
+
+/// A label `role`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RoleLabels {
+    /// The role, as the database's enum names it.
+    pub role: &'static str,
+}
+
+/// A label `outcome`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// The final status, as the database's enum names it.
+    pub outcome: &'static str,
+}
+
+/// A label `feature`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FeatureLabels {
+    /// The domain that asked.
+    pub feature: &'static str,
+}
+
+/// A label `model`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ModelLabels {
+    /// The configured model.
+    pub model: String,
+}
+
+/// What a model was asked.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PromptLabels {
+    /// The configured model.
+    pub model: String,
+    /// The kind of question.
+    pub prompt_type: &'static str,
+}
+
+/// Which tokens.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TokenLabels {
+    /// The configured model.
+    pub model: String,
+    /// `prompt` or `completion`.
+    pub token_type: &'static str,
+}
+
+/// How a model failed.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ModelErrorLabels {
+    /// The configured model.
+    pub model: String,
+    /// See [`crate::outbound::CallError::KINDS`].
+    pub error_type: &'static str,
 }
 
 /// What was done with which cache.
@@ -200,6 +267,26 @@ metrics! {
     /// Time from a loan application's arrival to its stored status.
     loan_processing_duration: Histogram = ACTION_SECONDS.new_metric() => "autodealgenie_loan_processing_duration_seconds";
 
+    /// Negotiations begun.
+    negotiation_sessions: Counter = Counter::default() => "autodealgenie_negotiation_sessions_total";
+    /// Messages of negotiations, by who said them.
+    negotiation_messages: Family<RoleLabels, Counter> = Family::default() => "autodealgenie_negotiation_messages_total";
+    /// Time from the begin of a negotiation to its end, by how it ended.
+    negotiation_duration: Histograms<OutcomeLabels> = NEGOTIATION_SECONDS.family() => "autodealgenie_negotiation_duration_seconds";
+
+    /// Questions to a language model, answered or not.
+    llm_requests: Family<PromptLabels, Counter> = Family::default() => "autodealgenie_llm_requests_total";
+    /// Tokens that a language model charged.
+    llm_tokens: Family<TokenLabels, Counter> = Family::default() => "autodealgenie_llm_tokens_used_total";
+    /// What the tokens cost in dollars, by the configured prices.
+    llm_cost: Family<ModelLabels, Dollars> = Family::default() => "autodealgenie_llm_cost_usd_total";
+    /// Time of a question to a language model, with all tries.
+    llm_request_duration: Histograms<ModelLabels> = LLM_SECONDS.family() => "autodealgenie_llm_request_duration_seconds";
+    /// Questions to a language model that gave nothing of use.
+    llm_errors: Family<ModelErrorLabels, Counter> = Family::default() => "autodealgenie_llm_errors_total";
+    /// Questions that the embedded rules answered because the language model failed.
+    llm_fallbacks: Family<FeatureLabels, Counter> = Family::default() => "autodealgenie_llm_fallback_total";
+
     /// Answers that were found in the cache.
     cache_hits: Family<CacheLabels, Counter> = Family::default() => "autodealgenie_cache_hits_total";
     /// Answers that were not in the cache.
@@ -251,6 +338,12 @@ impl Metrics {
         }
         for status in LoanStatus::ALL {
             metrics.loan_applications.get_or_create_owned(&StatusLabels { status: status.as_str() });
+        }
+        for role in Role::ALL {
+            metrics.negotiation_messages.get_or_create_owned(&RoleLabels { role: role.as_str() });
+        }
+        for outcome in [NegotiationStatus::Completed, NegotiationStatus::Cancelled] {
+            metrics.negotiation_duration.get_or_create_owned(&OutcomeLabels { outcome: outcome.as_str() });
         }
         for kind in KINDS {
             let labels = CacheLabels { cache_name: kind.name };

@@ -12,6 +12,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod servers;
+pub mod upstream;
 pub mod user;
 
 use std::{io, net::TcpListener};

@@ -81,8 +81,6 @@ pub async fn create(
     let deal = store::insert(&mut app.db.connection().await?, user.id, &deal).await.map_err(|error| {
         if error.violates("deals_open_vin_key") {
             Problem::Conflict("you have an open deal on this vehicle".to_owned())
-        } else if error.violates("deals_user_id_fkey") {
-            Problem::Unauthorized
         } else {
             error.into()
         }

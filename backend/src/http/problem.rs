@@ -143,12 +143,18 @@ impl IntoResponse for Problem {
 
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Problem {
-        match error {
+        match &error {
             DbError::Unavailable { .. } => {
                 tracing::warn!(%error, "database unavailable");
                 Problem::Unavailable("the database does not answer")
             }
-            // A store maps the constraints it expects; one that arrives here was not thought of.
+            DbError::Constraint { constraint, .. } if constraint.ends_with("_user_id_fkey") => {
+                Problem::Unauthorized
+            }
+            DbError::Constraint { constraint, .. } if constraint.ends_with("_fkey") => {
+                Problem::Conflict("what this refers to is gone".to_owned())
+            }
+            // A store maps the other constraints it expects; one that arrives here was not thought of.
             DbError::Constraint { .. } | DbError::Failed { .. } => {
                 tracing::error!(%error, "database statement failed");
                 Problem::Internal

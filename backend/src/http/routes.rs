@@ -7,7 +7,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::describe::{self, Operation};
 use crate::App;
-use crate::{auth, deals, loans, vehicles};
+use crate::{auth, deals, loans, negotiations, vehicles};
 
 /// A method of a path.
 #[derive(Clone, Debug)]
@@ -74,6 +74,15 @@ routes! {
     GET "/api/v1/deals/{id}" [] deals::handlers::show: "Show an own deal";
     DELETE "/api/v1/deals/{id}" [] deals::handlers::remove: "Delete an own deal";
     PATCH "/api/v1/deals/{id}/status" [409] deals::handlers::change_status: "Move an own deal to another status";
+    POST "/api/v1/negotiations" [404, 409] negotiations::handlers::create: "Begin to negotiate a deal";
+    GET "/api/v1/negotiations" [] negotiations::handlers::list: "List the own negotiations, newest first";
+    GET "/api/v1/negotiations/{id}" [] negotiations::handlers::show: "Show an own negotiation";
+    GET "/api/v1/negotiations/{id}/messages" [] negotiations::handlers::messages: "List what was said, newest first";
+    POST "/api/v1/negotiations/{id}/messages" [409] negotiations::handlers::ask: "Ask the agent";
+    POST "/api/v1/negotiations/{id}/counter" [409] negotiations::handlers::counter: "Make another offer";
+    POST "/api/v1/negotiations/{id}/reject" [409] negotiations::handlers::reject: "Refuse the dealer's offer";
+    POST "/api/v1/negotiations/{id}/accept" [409] negotiations::handlers::accept: "Accept the dealer's offer";
+    POST "/api/v1/negotiations/{id}/cancel" [409] negotiations::handlers::cancel: "Walk away";
     GET "/api/v1/vehicles" [404] vehicles::handlers::search: "Search the catalogue";
     GET "/api/v1/vehicles/{vin}" [] vehicles::handlers::show: "Show a vehicle";
     POST "/api/v1/favorites" [404, 409] vehicles::favorites::create: "Make a vehicle a favourite";

@@ -136,8 +136,6 @@ pub async fn apply(
     let stored = store::insert(&mut db, user.id, &new, &terms, decision).await.map_err(|error| {
         if error.violates("loan_applications_live_deal_key") {
             Problem::Conflict("this deal has an application that was not rejected".to_owned())
-        } else if error.violates("loan_applications_user_id_fkey") {
-            Problem::Unauthorized
         } else {
             error.into()
         }

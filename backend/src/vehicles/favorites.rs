@@ -102,8 +102,6 @@ pub async fn create(
     let row = app.db.connection().await?.row(&INSERT, &[&user.id, &vin]).await.map_err(|error| {
         if error.violates("favorites_user_id_vehicle_id_key") {
             Problem::Conflict("this vehicle is a favourite already".to_owned())
-        } else if error.violates("favorites_user_id_fkey") {
-            Problem::Unauthorized
         } else {
             error.into()
         }

@@ -155,9 +155,7 @@ async fn record(
     found: Vec<String>,
 ) -> Result<(), Problem> {
     let mut db = app.db.connection().await?;
-    store::record(&mut db, user, kind, &criteria, &found).await.map_err(|error| {
-        if error.violates("search_history_user_id_fkey") { Problem::Unauthorized } else { error.into() }
-    })?;
+    store::record(&mut db, user, kind, &criteria, &found).await?;
     app.metrics.vehicle_searches.get_or_create_owned(&SearchLabels { search_type: kind.as_str() }).inc();
     Ok(())
 }

@@ -158,8 +158,6 @@ pub async fn create(
     let row = row.map_err(|error| {
         if error.violates("saved_searches_user_id_name_key") {
             Problem::Conflict("you have a saved search of this name".to_owned())
-        } else if error.violates("saved_searches_user_id_fkey") {
-            Problem::Unauthorized
         } else {
             error.into()
         }

@@ -15,11 +15,15 @@ mod faults;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod llm;
+#[cfg(test)]
 mod loans;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod migrations;
+#[cfg(test)]
+mod negotiations;
 #[cfg(test)]
 mod stack;
 #[cfg(test)]

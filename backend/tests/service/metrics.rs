@@ -104,7 +104,7 @@ async fn a_script_of_actions_moves_exactly_its_counters() {
 }
 
 /// Whether a sample counts business events or the cache.
-fn business(name: &str) -> bool {
+pub(crate) fn business(name: &str) -> bool {
     counts(name) && name.starts_with("autodealgenie_") && !name.contains("_db_")
 }
 
@@ -249,6 +249,18 @@ async fn every_listed_family_and_every_route_is_there_from_the_start() {
     }
     for status in ["pending", "pre_approved", "approved", "rejected"] {
         assert_eq!(page.value("autodealgenie_loan_applications_total", &[("status", status)]), Some(0.0));
+    }
+    for role in ["user", "agent", "dealer_sim"] {
+        assert_eq!(page.value("autodealgenie_negotiation_messages_total", &[("role", role)]), Some(0.0));
+    }
+    let model = ("model", "gpt-4o-mini");
+    for prompt_type in ["negotiation_initial", "negotiation_counter", "negotiation_chat"] {
+        let labels = [model, ("prompt_type", prompt_type)];
+        assert_eq!(page.value("autodealgenie_llm_requests_total", &labels), Some(0.0));
+    }
+    for error_type in ["timeout", "connection", "rate_limited", "server_error", "invalid_answer"] {
+        let labels = [model, ("error_type", error_type)];
+        assert_eq!(page.value("autodealgenie_llm_errors_total", &labels), Some(0.0));
     }
     for search_type in ["quick", "advanced", "saved", "recommended"] {
         let labels = [("search_type", search_type)];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use autodealgenie_backend::auth::limit::Limits;
-use autodealgenie_backend::{App, Settings, db, router};
+use autodealgenie_backend::{App, Settings, db, llm, router};
 use exporter_kit::http::{ServerConfig, bind};
 use exposition::parse::{self, Page};
 use http::Method;
@@ -56,6 +56,7 @@ impl Stack {
             logins: Limits::default(),
             cors_origins: vec!["https://app.example.com".parse().unwrap()],
             max_in_flight: 512,
+            llm: llm::Settings::default(),
         };
         change(&mut settings);
         let shutdown = CancellationToken::new();
