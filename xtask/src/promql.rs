@@ -241,6 +241,8 @@ pub(crate) mod tests {
     pub(crate) async fn prometheus(folder: &Path) -> Result<(Process, String)> {
         let config = folder.join("prometheus.yml");
         std::fs::write(&config, "{}")?;
+        // It makes no folders above its own.
+        std::fs::create_dir(folder.join("data"))?;
         let url = format!("http://127.0.0.1:{}", testkit::free_port()?);
         let installed = servers::get("monitoring").await?;
         let mut process = installed

@@ -147,7 +147,10 @@ mod tests {
 
     #[test]
     fn a_runbook_without_commands_is_refused() {
-        let error = parse("X\n**Meaning.** a **Diagnosis**\nlook at it").err().map(|error| error.to_string());
+        let error =
+            parse("X\n**Meaning.** **Impact.** **Diagnosis** look at it **Mitigation.** **Escalation.**")
+                .err()
+                .map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("the runbook X has no commands under **Diagnosis**"));
     }
 
