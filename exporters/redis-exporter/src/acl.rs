@@ -19,7 +19,7 @@ const LOST: &[(&str, &[&str])] = &[
     ("info", &["everything"]),
     ("ping", &["exporter_last_scrape_ping_time_seconds"]),
     ("cluster|info", &["cluster_state", "cluster_slots_*", "cluster_known_nodes", "cluster_size", "cluster_current_epoch", "cluster_my_epoch", "cluster_messages_*", "cluster_stats_*", "cluster_links_*"]),
-    ("cluster|nodes", &["cluster_node_slots", "cluster_node_config_epoch", "all nodes of --cluster but its seeds"]),
+    ("cluster|nodes", &["cluster_node_slots", "cluster_node_config_epoch", "all nodes of --cluster but its seeds", "/discover-cluster-nodes and /sd"]),
     ("readonly", &["keys that a replica of a cluster reads for its master"]),
     ("cluster|slot-stats", &["cluster_slot_*"]),
     ("config|get", &["config_*", "rdb_current_size_bytes"]),
@@ -128,7 +128,8 @@ pub fn needs(options: &Options, server: &Server, client_name: bool) -> Vec<Need>
         }
     };
     add(features.ping, &[&["PING"]]);
-    add(features.whole_cluster, &[&["CLUSTER", "NODES"]]);
+    let nodes = server.cluster && (features.whole_cluster || features.lists_nodes);
+    add(nodes, &[&["CLUSTER", "NODES"]]);
     add(features.whole_cluster && features.only_replicas, &[&["READONLY"]]);
     let config = options.config_command.as_deref().unwrap_or("CONFIG");
     add(features.rdb_file_size && options.config_command.is_some(), &[&[config, "GET", "dir"]]);
@@ -211,6 +212,7 @@ pub fn rule(options: &Options, server: &Server, client_name: bool) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Features;
 
     fn server(version: (u32, u32), valkey: (u32, u32)) -> Server {
         Server { version, valkey, ..Server::default() }
@@ -227,6 +229,12 @@ mod tests {
              +slowlog|get +slowlog|len"
         );
         assert!(!rule(&options, (6, 2), (0, 0)).contains("histogram"));
+        let node = Server { cluster: true, ..server((7, 0), (0, 0)) };
+        let listing = Features { lists_nodes: true, ..Features::default() };
+        for (features, expected) in [(Features::default(), false), (listing, true)] {
+            let options = Options { features, ..Options::default() };
+            assert_eq!(super::rule(&options, &node, true).contains(&"+cluster|nodes".to_owned()), expected);
+        }
         assert!(rule(&options, (7, 2), (8, 1)).contains("+commandlog|get"));
         let mut options = options;
         options.features.keys = crate::options::KeyArg::parse_list("a*b").unwrap();

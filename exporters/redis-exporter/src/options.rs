@@ -116,6 +116,8 @@ pub struct Features {
     pub ping: bool,
     /// The server is one of all the nodes of a cluster that are shown.
     pub whole_cluster: bool,
+    /// The nodes of its cluster are listed, for Prometheus.
+    pub lists_nodes: bool,
 }
 
 impl Default for Features {
@@ -145,6 +147,7 @@ impl Default for Features {
             tile38: false,
             ping: false,
             whole_cluster: false,
+            lists_nodes: false,
         }
     }
 }

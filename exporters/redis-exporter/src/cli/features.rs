@@ -194,6 +194,7 @@ impl FeatureArgs {
             tile38: self.is_tile38,
             ping: self.ping_on_connect,
             whole_cluster: self.cluster,
+            lists_nodes: self.is_cluster,
         })
     }
 
