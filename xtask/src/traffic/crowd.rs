@@ -335,8 +335,9 @@ impl Crowd {
             }
             Action::LogOut => {
                 let token = self.tokens.pop_front().unwrap_or_default();
+                let request = plain(Method::POST, "/api/v1/auth/logout");
                 self.forget(&token);
-                (token, plain(Method::POST, "/api/v1/auth/logout"))
+                (token, request)
             }
             Action::CreateDeal => (self.token(), post("/api/v1/deals", &self.new_deal())),
             Action::MoveDeal | Action::DeleteDeal => {
