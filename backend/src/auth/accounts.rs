@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
-use super::{Admin, Role};
+use super::{AccountRole, Admin};
 use crate::App;
 use crate::db::{DbError, Query as Statement};
 use crate::http::etag::{HasVersion, IfMatch, Versioned};
@@ -78,7 +78,7 @@ pub struct Account {
     id: i64,
     email: String,
     username: String,
-    role: Role,
+    role: AccountRole,
     is_active: bool,
     last_login_at: Option<Timestamp>,
     version: i32,
@@ -97,7 +97,7 @@ impl Account {
             id: row.get(0),
             email: row.get(1),
             username: row.get(2),
-            role: Role::read("users.role", row.get(3))?,
+            role: AccountRole::read("users.role", row.get(3))?,
             is_active: row.get(4),
             last_login_at: row.get(5),
             version: row.get(6),
@@ -132,7 +132,7 @@ pub async fn list(
 #[serde(deny_unknown_fields)]
 #[schema(as = AccountChange)]
 pub struct Change {
-    role: Option<Role>,
+    role: Option<AccountRole>,
     is_active: Option<bool>,
 }
 
@@ -149,7 +149,7 @@ pub async fn change(
         return Err(Problem::Conflict("your own account is for another admin to change".to_owned()));
     }
     let mut db = app.db.connection().await?;
-    let role = role.map(Role::as_str);
+    let role = role.map(AccountRole::as_str);
     let Some(row) = db.row(&CHANGE, &[&id, &role, &is_active, &version]).await? else {
         let exists = db.row(&FIND, &[&id]).await?.is_some();
         return Err(if exists { Problem::Outdated } else { Problem::NotFound("account") });

@@ -21,7 +21,7 @@ use crate::labels::label_enum;
 
 label_enum! {
     /// What an account may do; the database's enum `userrole`.
-    Role {
+    AccountRole {
         /// What concerns itself.
         User = "user",
         /// Also what concerns all.
@@ -68,8 +68,8 @@ impl FromRequestParts<App> for Admin {
         // Asked each time: who is no admin any more must not be one until the session ends.
         let account = store::by_id(&mut app.db.connection().await?, user.id).await?;
         match account.ok_or(Problem::Unauthorized)?.role {
-            Role::Admin => Ok(Admin(user.id)),
-            Role::User => Err(Problem::Forbidden),
+            AccountRole::Admin => Ok(Admin(user.id)),
+            AccountRole::User => Err(Problem::Forbidden),
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
-use super::Role;
+use super::AccountRole;
 use crate::db::{Connection, DbError, Query};
 
 const INSERT: Query = Query::insert(
@@ -82,7 +82,7 @@ pub struct User {
     /// Full name, if given.
     pub full_name: Option<String>,
     /// What it may do.
-    pub role: Role,
+    pub role: AccountRole,
     /// When it was created.
     pub created_at: Timestamp,
     /// The last login.
@@ -96,7 +96,7 @@ impl User {
             email: row.get(1),
             username: row.get(2),
             full_name: row.get(3),
-            role: Role::read("users.role", row.get(4))?,
+            role: AccountRole::read("users.role", row.get(4))?,
             created_at: row.get(5),
             last_login_at: row.get(6),
         })

@@ -59,7 +59,6 @@ pub struct Filter {
     #[serde(default)]
     limit: Limit,
     cursor: Option<Cursor>,
-    #[schema(minimum = 1)]
     deal_id: Option<i64>,
 }
 

@@ -14,6 +14,7 @@ const MILES_A_YEAR: f64 = 12_000.0;
 /// What is known of the vehicle's condition.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = VehicleConditionAnswers)]
 pub struct Condition {
     /// Accidents.
     #[schema(minimum = 0, maximum = 20)]

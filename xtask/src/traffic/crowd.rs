@@ -453,17 +453,17 @@ impl Crowd {
                 }
             }
             (
-                Action::Accept
-                | Action::DescribeMoney
+                Action::Me
+                | Action::ListDeals
+                | Action::ListWebhooks
                 | Action::CompareLoans
                 | Action::ShowVehicle
-                | Action::ListWebhooks
-                | Action::Me
-                | Action::ListDeals,
+                | Action::Accept
+                | Action::DescribeMoney,
                 200,
             )
-            | (Action::Like, 201 | 409)
             | (Action::DeleteDeal | Action::LogOut, 204)
+            | (Action::Like, 201 | 409)
             // A deal that was deleted meanwhile takes its evaluations along.
             | (Action::DescribeVehicle | Action::DescribeMoney, 404) => {}
             // The session was ended by a logout that overtook this request, or by a restart of Redis.
