@@ -38,14 +38,22 @@ fn command() -> clap::Command {
 pub enum Command {
     /// Serve the metrics
     Run,
-    /// Check the definition file without a database
-    Check,
+    /// Check the definition file, without a database unless --connect is given
+    Check(CheckArgs),
     /// Run every query once and print the page
     Once,
     /// Compare the stocks of the definition with their counters; exits with 1 when they differ
     Reconcile,
     /// Print the SQL that the owner of the tables runs to have events counted; nothing is connected or run
     Ddl(DdlArgs),
+}
+
+/// How much to check.
+#[derive(Clone, clap::Args)]
+pub struct CheckArgs {
+    /// Also what the role may do, what the planner expects of each query, and the page that results
+    #[arg(long)]
+    pub connect: bool,
 }
 
 /// Which SQL to print; in this order if several.

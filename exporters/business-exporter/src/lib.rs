@@ -5,10 +5,14 @@
 //! - [`domain`]: what values a label may have.
 //! - [`counters`]: events of tables, counted in the database.
 //! - [`collector`]: runs one query and turns its rows into samples.
+//! - [`background`]: the queries that run beside the scrapes.
+//! - [`check`]: what is found out with a connection before the exporter runs.
 //! - [`session`]: the kept connection, for the length of one pass.
 //! - [`source`]: the database as the scrape engine sees it, and the exporter's own metrics.
 //! - [`cli`]: commands and flags.
 
+pub mod background;
+pub mod check;
 pub mod cli;
 pub mod collector;
 pub mod counters;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use business_exporter::check;
 use business_exporter::cli::{Cli, Command, DdlArgs};
 use business_exporter::counters::{ddl, stock};
 use business_exporter::definition::{self, Definition};
@@ -23,10 +24,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     log::init(cli.web.log_level, cli.web.log_format).or_failed()?;
     let definition = definition::load(&cli.config).or_misconfigured()?;
     match &cli.command {
-        Some(Command::Check) => {
+        Some(Command::Check(arguments)) => {
             let (queries, events) = (definition.queries.len(), definition.events.len());
             tracing::info!(queries, events, file = %cli.config.display(), "the definition is good");
-            Ok(())
+            if arguments.connect { block_on(check_connected(cli, definition)) } else { Ok(()) }
         }
         Some(Command::Once) => block_on(once(cli, definition)),
         Some(Command::Reconcile) => block_on(reconcile(&definition)),
@@ -99,16 +100,34 @@ async fn reconcile(definition: &Definition) -> Result<(), Failure> {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the findings are what the command is for")]
+async fn check_connected(cli: &Cli, definition: Definition) -> Result<(), Failure> {
+    let session = connector(&definition)?.connect(Instant::now() + CONNECT_LIMIT).await.or_failed()?;
+    println!("# PostgreSQL {} at {}", session.server_version(), session.host());
+    for finding in check::role(&session).await.or_failed()? {
+        println!("# warning: {finding}; an exporter needs to read only");
+    }
+    for (query, plan) in check::plans(&session, &definition).await.or_failed()? {
+        println!("# query {query}: {plan}");
+    }
+    drop(session);
+    once(cli, definition).await
+}
+
 async fn serve(cli: &Cli, definition: Definition) -> Result<(), Failure> {
     let mut web = cli.web.web(9188);
     // All names here follow the rules, so nothing is lost in OpenMetrics.
     web.enable_openmetrics = true;
     let scraper = Scraper::with_max_series(queries(definition)?, self_metrics, cli.web.max_series);
+    scraper.source().start_background();
     App::new("business-exporter", "Business exporter", web).metrics(&scraper).run().await
 }
 
 #[expect(clippy::print_stdout, reason = "the page is what the command is for")]
-async fn once(cli: &Cli, definition: Definition) -> Result<(), Failure> {
+async fn once(cli: &Cli, mut definition: Definition) -> Result<(), Failure> {
+    for query in &mut definition.queries {
+        query.refresh = None;
+    }
     let scraper = Scraper::new(queries(definition)?, |_| {});
     let page = scraper.scrape(Selection::ALL, Instant::now() + cli.web.scrape_timeout.get()).await;
     let mut text = String::new();

@@ -55,6 +55,20 @@ pub struct Database {
     /// Connection string as libpq reads it; default: the environment variable DATABASE_URL.
     #[serde(default = "Database::default_dsn")]
     pub dsn: Secret,
+    /// Whether a role that may do everything is refused.
+    #[serde(default)]
+    pub role_check: RoleCheck,
+}
+
+/// What becomes of a role that may do more than the exporter needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleCheck {
+    /// It may work.
+    #[default]
+    Off,
+    /// A superuser gets no query run.
+    Strict,
 }
 
 impl Database {
@@ -69,7 +83,11 @@ impl Database {
 
 impl Default for Database {
     fn default() -> Database {
-        Database { name: Database::default_name(), dsn: Database::default_dsn() }
+        Database {
+            name: Database::default_name(),
+            dsn: Database::default_dsn(),
+            role_check: RoleCheck::default(),
+        }
     }
 }
 
@@ -85,6 +103,8 @@ pub struct Defaults {
     pub max_rows: usize,
     /// One series of a family more, and a query fails.
     pub max_series: usize,
+    /// How long the last result of a query in the background is shown while it fails.
+    pub hold_max: GoDuration,
 }
 
 impl Default for Defaults {
@@ -95,6 +115,7 @@ impl Default for Defaults {
             lock_timeout: milliseconds(250),
             max_rows: 500,
             max_series: 300,
+            hold_max: GoDuration(Duration::from_secs(300)),
         }
     }
 }

@@ -19,6 +19,7 @@ pub(super) struct Query {
     pub(super) name: Spanned<String>,
     sql: Option<Spanned<String>>,
     pub(super) sql_file: Option<Spanned<String>>,
+    refresh: Option<Spanned<GoDuration>>,
     timeout: Option<GoDuration>,
     lock_timeout: Option<GoDuration>,
     max_rows: Option<usize>,
@@ -75,6 +76,11 @@ pub struct QueryDefinition {
     pub name: String,
     /// One statement.
     pub sql: String,
+    /// It runs in the background, with this pause between, and scrapes show its last result; without it, it runs in each
+    /// scrape.
+    pub refresh: Option<Duration>,
+    /// How long the last result of a query in the background outlives the first failure after it.
+    pub hold_max: Duration,
     /// The server cancels it after this time.
     pub timeout: Duration,
     /// The server cancels it after waiting this long for one lock.
@@ -167,9 +173,17 @@ impl Query {
                 format!("init: zero makes {count} series of {name}, more than max_series = {max_series}");
             return check.fail(&self.name, message);
         }
+        if let Some(refresh) = self.refresh.as_ref().filter(|refresh| refresh.value.get().is_zero()) {
+            return check.fail(
+                refresh,
+                "without a pause it would never rest; leave refresh out to run it in each scrape",
+            );
+        }
         Ok(QueryDefinition {
             name: name.clone(),
             sql,
+            refresh: self.refresh.as_ref().map(|refresh| refresh.value.get()),
+            hold_max: defaults.hold_max.get(),
             timeout: self.timeout.unwrap_or(defaults.timeout).get(),
             lock_timeout: self.lock_timeout.unwrap_or(defaults.lock_timeout).get(),
             max_rows: self.max_rows.unwrap_or(defaults.max_rows),

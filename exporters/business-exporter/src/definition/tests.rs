@@ -63,6 +63,7 @@ fn mistakes_are_shown_with_their_place() {
         (", labels: [status]", "", &["deals is declared with labels", "status"]),
         ("GROUP BY 1;", "GROUP BY 1; DROP TABLE deals", &["more than one statement"]),
         ("timeout: 5s", "timeout: 5", &["duration"]),
+        ("timeout: 5s", "refresh: 0s", &["metrics.yml:21:", "never rest"]),
         ("timeout: 5s", "timeuot: 5s", &["timeuot", "metrics.yml:21:"]),
         ("value: deals, ", "", &["either a value column or a pivot"]),
         ("name: users, type", "name: users_count, type", &["metrics.yml:5:", "_count"]),

@@ -1,5 +1,6 @@
 //! business-exporter against a real server with the schema of the backend: the binary as users run it.
 
+mod background;
 mod exactness;
 mod faults;
 mod ledger;

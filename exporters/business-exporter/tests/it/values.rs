@@ -2,7 +2,7 @@
 
 use testkit::page::{promtool_findings, value};
 
-use crate::{Definition, database, exporter, install, outcome, shipped};
+use crate::{Definition, database, exporter, install, outcome, run, shipped};
 
 const ROWS: &str = "
 INSERT INTO users (email, username, hashed_password, is_active, last_login_at)
@@ -49,8 +49,6 @@ async fn the_shipped_definition_says_what_the_tables_hold() -> anyhow::Result<()
         ("active_users", &[("window", "24h")], "SELECT 5"),
         ("negotiations", &[("status", "active")], "SELECT count(*) FROM negotiation_sessions"),
         ("stale_negotiation_sessions", &[], "SELECT 3"),
-        ("funnel_users", &[("stage", "signed_up")], "SELECT 9"),
-        ("funnel_users", &[("stage", "deal")], "SELECT count(DISTINCT user_id) FROM deals"),
         ("loans", &[("status", "pending")], "SELECT count(*) FROM loan_applications"),
         ("deal_evaluations", &[("status", "completed"), ("step", "final")], "SELECT count(*) FROM deals"),
         ("deal_evaluations", &[("status", "analyzing"), ("step", "risk")], "SELECT 0"),
@@ -62,6 +60,13 @@ async fn the_shipped_definition_says_what_the_tables_hold() -> anyhow::Result<()
     ] {
         let truth: f64 = server.psql(truth).await?.unwrap_or_default().parse()?;
         assert_eq!(value(&page, &format!("autodealgenie_{family}"), labels)?, truth, "{family} {labels:?}");
+    }
+    // In the background, so not on this page yet.
+    let path = shipped().display().to_string();
+    let once = run(&["--config", &path, "once"], Some(&server.dsn()))?;
+    let once = testkit::page::parse(&String::from_utf8(once.stdout)?)?;
+    for (stage, users) in [("signed_up", 9.0), ("searched", 1.0), ("deal", 1.0), ("completed", 1.0)] {
+        assert_eq!(value(&once, "autodealgenie_funnel_users", &[("stage", stage)])?, users, "{stage}");
     }
     let age = value(&page, "autodealgenie_oldest_open_deal_age_seconds", &[("status", "pending")])?;
     let truth = "SELECT extract(epoch FROM now() - min(created_at)) FROM deals WHERE status = 'pending'";
