@@ -452,18 +452,20 @@ impl Crowd {
                     remember(&mut self.evaluations[1], talk);
                 }
             }
-            // A deal that was deleted meanwhile takes its evaluations along.
-            (Action::DescribeVehicle | Action::DescribeMoney, 404) => {}
             (
                 Action::Accept
                 | Action::DescribeMoney
                 | Action::CompareLoans
                 | Action::ShowVehicle
-                | Action::ListWebhooks,
+                | Action::ListWebhooks
+                | Action::Me
+                | Action::ListDeals,
                 200,
             )
-            | (Action::Like, 201 | 409) => {}
-            (Action::Me | Action::ListDeals, 200) | (Action::DeleteDeal | Action::LogOut, 204) => {}
+            | (Action::Like, 201 | 409)
+            | (Action::DeleteDeal | Action::LogOut, 204)
+            // A deal that was deleted meanwhile takes its evaluations along.
+            | (Action::DescribeVehicle | Action::DescribeMoney, 404) => {}
             // The session was ended by a logout that overtook this request, or by a restart of Redis.
             (action, 401) if !matches!(action, Action::LogIn | Action::Misbehave(_)) => {
                 self.forget(&sent.who);
