@@ -48,6 +48,13 @@ impl Exporter {
         Ok(Self { process, address, secrets, _folder: folder })
     }
 
+    /// It was given this secret, too, say in a file.
+    #[must_use]
+    pub fn with_secret(mut self, secret: impl Into<String>) -> Self {
+        self.secrets.push(secret.into());
+        self
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

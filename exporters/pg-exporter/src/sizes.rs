@@ -3,7 +3,7 @@
 //! Size functions walk files and take locks, so they must not hold up the statistics. A scrape reads the last result
 //! and its age; when that is old, the scrape starts a refresh and does not wait for it, unless there is no result yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +30,10 @@ const DATABASES: &str = "
     FROM pg_catalog.pg_database d";
 
 const RELATIONS: &str = "
-    SELECT n.nspname, c.relname, pg_catalog.pg_indexes_size(c.oid), pg_catalog.pg_table_size(c.oid)
+    SELECT n.nspname, c.relname,
+           CASE WHEN locked.relation IS NULL THEN pg_catalog.pg_indexes_size(c.oid) END,
+           CASE WHEN locked.relation IS NULL THEN pg_catalog.pg_table_size(c.oid) END,
+           locked.relation IS NOT NULL
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN (SELECT DISTINCT coalesce(i.indrelid, l.relation) AS relation
@@ -43,8 +46,7 @@ const RELATIONS: &str = "
     WHERE (c.relkind IN ('r', 't', 'm')
            OR c.relkind = 'p' AND pg_catalog.current_setting('server_version_num')::int >= 140000)
       AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-      AND n.nspname !~ '^pg_toast'
-      AND locked.relation IS NULL";
+      AND n.nspname !~ '^pg_toast'";
 
 /// Disk space of one relation.
 #[derive(Clone, Debug)]
@@ -71,6 +73,8 @@ impl<T> Dated<T> {
 struct Last {
     databases: Option<Dated<HashMap<String, f64>>>,
     relations: Option<Dated<Vec<Relation>>>,
+    /// Relations of the last refresh that are left out because of a lock.
+    locked: Option<usize>,
     /// How the last refresh ended, by kind of size.
     outcomes: [Option<Outcome>; 2],
     /// Set while a refresh runs; its receivers wake when it ends.
@@ -192,6 +196,7 @@ impl Sizes {
             last.databases = Some(Dated::now(database_sizes(&rows)));
         }
         if let Some(Ok(rows)) = relations {
+            last.locked = Some(locked(&rows));
             last.relations = Some(Dated::now(relation_sizes(&rows)));
         }
     }
@@ -230,6 +235,11 @@ impl Sizes {
         self.last().relations.as_ref().map(|sizes| Arc::clone(&sizes.value))
     }
 
+    /// Relations that the last refresh left out because of a lock.
+    pub(crate) fn locked(&self) -> Option<usize> {
+        self.last().locked
+    }
+
     /// By kind of size: how old it is, and how its last refresh ended.
     pub(crate) fn state(&self) -> [(&'static str, Option<Duration>, Option<Outcome>); 2] {
         let last = self.last();
@@ -243,6 +253,12 @@ impl Sizes {
 
 fn database_sizes(rows: &Rows) -> HashMap<String, f64> {
     rows.iter().filter_map(|row| Some((row.get(0)?.to_owned(), row.float(1)?))).collect()
+}
+
+/// A lock on a table and one on its TOAST table are one relation left out.
+fn locked(rows: &Rows) -> usize {
+    let locked = rows.iter().filter(|row| row.get(4) == Some("t"));
+    locked.map(|row| (row.get(0), row.get(1))).collect::<HashSet<_>>().len()
 }
 
 fn relation_sizes(rows: &Rows) -> Vec<Relation> {

@@ -40,6 +40,10 @@ const COLLECTOR_OUTCOME: Desc = Desc::gauge(
 );
 const DATA_AGE: Desc =
     Desc::gauge("pg_exporter_data_age_seconds", "Age of data that is not read on every scrape.");
+const LOCKED: Desc = Desc::gauge(
+    "pg_exporter_locked_relations",
+    "Number of relations without a size because of an ACCESS EXCLUSIVE lock, held or waited for, when sizes were refreshed.",
+);
 const DUPLICATES: Desc = Desc::counter(
     "pg_exporter_duplicate_samples_dropped_total",
     "Samples dropped because the page had a series with the same labels.",
@@ -170,6 +174,9 @@ impl Source for PgSource {
             if let Some(ended) = ended {
                 table.row(&[data, ended.as_str()]).set(outcome, 1.0);
             }
+        }
+        if let Some(locked) = self.sizes.locked() {
+            page.sample(&LOCKED, locked as f64);
         }
         let table = page.table(&["data"]);
         let age = table.column(&DATA_AGE);

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
-use testkit::postgres::{Postgres, Version};
+use testkit::postgres::{EXPORTER_PASSWORD, Postgres, Version};
 
 use crate::{all_collectors, exporter, failed};
 
@@ -14,6 +14,7 @@ async fn run(args: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
     let output = command.args(args).stdin(Stdio::null()).output().await?;
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(!text.contains(EXPORTER_PASSWORD), "a password is printed: {text}");
     Ok((output.status.code(), text))
 }
 

@@ -102,7 +102,8 @@ async fn a_role_with_one_connection_loses_sizes() -> anyhow::Result<()> {
         assert_eq!(page.value("pg_up", &[]), Some(1.0));
         assert!(ended(&page, "database_sizes", "connection") && ended(&page, "relation_sizes", "connection"));
         assert_eq!(failed(&page).len(), 2, "{:?}", failed(&page));
-        let sizes = ["pg_database_size_bytes", "pg_exporter_data_age_seconds"];
+        let sizes =
+            ["pg_database_size_bytes", "pg_exporter_data_age_seconds", "pg_exporter_locked_relations"];
         let relations = ["pg_stat_user_tables_index_size_bytes", "pg_stat_user_tables_table_size_bytes"];
         assert_eq!(lost(&before, &page), [&sizes[..], &relations].concat());
         assert_eq!(proxy.connections_open(), 1);
