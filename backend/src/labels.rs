@@ -2,11 +2,24 @@
 
 /// Declares an enum with its labels: `ALL`, `as_str`, `parse`, serde and reading from a row.
 macro_rules! label_enum {
-    ($(#[$doc:meta])+ $name:ident { $( $(#[$variant_doc:meta])+ $variant:ident = $label:literal, )+ }) => {
-        $(#[$doc])+
-        #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+    ($(#[doc = $doc:literal])+ $name:ident { $( $(#[$variant_doc:meta])+ $variant:ident = $label:literal, )+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         pub enum $name {
             $( $(#[$variant_doc])+ #[serde(rename = $label)] $variant, )+
+        }
+
+        impl utoipa::ToSchema for $name {}
+
+        /// By hand: the derived one takes no label from a macro, and would list the variants' names.
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                utoipa::openapi::schema::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .description(Some(concat!($($doc),+).trim()))
+                    .enum_values(Some([$( $label ),+]))
+                    .into()
+            }
         }
 
         impl $name {
@@ -35,3 +48,16 @@ macro_rules! label_enum {
 }
 
 pub(crate) use label_enum;
+
+#[cfg(test)]
+mod tests {
+    use crate::loans::CreditTier;
+    use utoipa::PartialSchema;
+
+    #[test]
+    fn the_schema_lists_what_serde_reads() {
+        let schema = serde_json::to_value(CreditTier::schema()).unwrap();
+        let labels: Vec<CreditTier> = serde_json::from_value(schema["enum"].clone()).unwrap();
+        assert_eq!(labels, CreditTier::ALL);
+    }
+}

@@ -1,20 +1,27 @@
 //! AutoDealGenie's backend: accounts and car deals over HTTP, on PostgreSQL and Redis, with metrics of everything.
 
+pub mod activity;
 pub mod auth;
 pub mod cache;
 pub mod db;
 pub mod deals;
+pub mod evaluations;
+pub mod external;
 pub mod hex;
 pub mod http;
 mod labels;
 pub mod llm;
 pub mod loans;
 pub mod lookaside;
+pub mod mail;
+pub mod market;
 pub mod metrics;
 pub mod negotiations;
 pub mod ops;
 pub mod outbound;
 pub mod vehicles;
+pub mod webhooks;
+pub mod work;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -22,9 +29,10 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use self::activity::Activity;
 use self::auth::limit;
 use self::auth::passwords::{PasswordError, Passwords};
 use self::auth::sessions::Sessions;
@@ -32,7 +40,11 @@ use self::cache::{Cache, CacheError};
 use self::db::{Db, DbError};
 use self::llm::{Llm, LlmError};
 use self::lookaside::Lookaside;
+use self::mail::Mail;
+use self::market::Market;
 use self::metrics::Metrics;
+use self::outbound::Http;
+use self::outbound::resolver::Reach;
 
 pub use self::http::router;
 
@@ -59,6 +71,16 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// The language model.
     pub llm: llm::Settings,
+    /// Password resets that may be asked for.
+    pub resets: limit::Limits,
+    /// The hook that delivers mail.
+    pub mail_url: Option<String>,
+    /// The API of listings.
+    pub vehicle_data_url: Option<String>,
+    /// Its key.
+    pub vehicle_data_key: Option<String>,
+    /// How alerts are delivered.
+    pub webhooks: webhooks::Settings,
 }
 
 /// Why the service cannot be set up.
@@ -76,6 +98,12 @@ pub enum SetupError {
     /// The language model.
     #[error(transparent)]
     Llm(#[from] LlmError),
+    /// The mail hook.
+    #[error(transparent)]
+    Mail(#[from] mail::NotAnAddress),
+    /// The vehicle data API.
+    #[error(transparent)]
+    Market(#[from] market::NotAnAddress),
     /// TLS to other services.
     #[error("setting up TLS to other services: {0}")]
     Tls(#[from] rustls::Error),
@@ -94,6 +122,8 @@ pub struct Service {
     pub sessions: Sessions,
     /// Counts failed logins.
     pub logins: limit::Guard,
+    /// Counts requests for password resets.
+    pub resets: limit::Guard,
     /// Origins of web pages that may call the API.
     pub cors_origins: Vec<HeaderValue>,
     /// One for each request that may be handled now.
@@ -102,6 +132,18 @@ pub struct Service {
     pub passwords: Passwords,
     /// The language model.
     pub llm: Llm,
+    /// Mail.
+    pub mail: Mail,
+    /// Prices.
+    pub market: Market,
+    /// How alerts are delivered.
+    pub webhooks: webhooks::Settings,
+    /// Connections to the endpoints of users.
+    pub webhook_http: Http,
+    /// Wakes the delivery when there are new alerts.
+    pub alerts: Notify,
+    /// Who was here lately.
+    pub activity: Activity,
     /// Handles to the metrics.
     pub metrics: Arc<Metrics>,
     /// All metrics, for the page.
@@ -123,27 +165,46 @@ impl App {
         let mut registry = Registry::default();
         let queries = [
             auth::store::QUERIES,
+            auth::accounts::QUERIES,
+            auth::reset::QUERIES,
             deals::store::QUERIES,
+            evaluations::store::QUERIES,
             llm::store::QUERIES,
             loans::store::QUERIES,
+            market::QUERIES,
             negotiations::store::QUERIES,
             vehicles::store::QUERIES,
             vehicles::favorites::QUERIES,
             vehicles::saved_searches::QUERIES,
+            vehicles::listing::QUERIES,
+            webhooks::store::QUERIES,
         ]
         .concat();
         let metrics = Arc::new(Metrics::new(&mut registry, &settings.environment, &queries));
         let cache = Cache::new(&settings.redis_url)?;
-        let http = outbound::http()?;
+        let http = Http::new(Reach::Anywhere)?;
+        let reach = if settings.webhooks.private { Reach::Anywhere } else { Reach::Public };
         Ok(App(Arc::new(Service {
             db: Db::new(&settings.database_url, settings.pool_size, Arc::clone(&metrics))?,
             lookaside: Lookaside::new(cache.clone(), Arc::clone(&metrics)),
-            logins: limit::Guard::new(cache.clone(), settings.logins),
+            logins: limit::Guard::new(cache.clone(), "logins", settings.logins),
+            resets: limit::Guard::new(cache.clone(), "resets", settings.resets),
             cors_origins: settings.cors_origins.clone(),
             turns: Arc::new(Semaphore::new(settings.max_in_flight)),
             sessions: Sessions::new(cache.clone(), settings.session_ttl),
             cache,
             llm: Llm::new(&settings.llm, &http, Arc::clone(&metrics))?,
+            mail: Mail::new(settings.mail_url.as_deref(), &http, Arc::clone(&metrics))?,
+            market: Market::new(
+                settings.vehicle_data_url.as_deref(),
+                settings.vehicle_data_key.as_deref(),
+                &http,
+                Arc::clone(&metrics),
+            )?,
+            webhooks: settings.webhooks,
+            webhook_http: Http::new(reach)?,
+            alerts: Notify::new(),
+            activity: Activity::default(),
             passwords: Passwords::new(settings.hash_slots, Arc::clone(&metrics))?,
             metrics,
             registry,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use autodealgenie_backend::auth::limit::Limits;
-use autodealgenie_backend::{App, Settings, db, llm, router};
+use autodealgenie_backend::{App, Settings, db, llm, router, webhooks, work};
 use axum::http::HeaderValue;
 use clap::Parser;
 use exporter_kit::http::{self, ListenAddress, ServerConfig, bind};
@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 /// The configuration cannot work; trying again will not help.
 const BAD_CONFIGURATION: u8 = 64;
+
+/// How long a delivery that is under way may take at the end.
+const WORK_END: Duration = Duration::from_secs(15);
 
 /// The car-deal service.
 #[derive(Parser)]
@@ -72,6 +75,18 @@ struct Args {
     /// Seconds that a user waits for the model before the rules answer
     #[arg(long, value_name = "S", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=15))]
     llm_timeout: u64,
+    /// Hook that delivers mail: gets template, address and values as JSON by POST
+    #[arg(long, value_name = "URL", env = "MAIL_URL", hide_env_values = true)]
+    mail_url: Option<String>,
+    /// API of listings with MarketCheck's /search/car/active; without it the catalogue tells prices
+    #[arg(long, value_name = "URL", env = "VEHICLE_DATA_URL")]
+    vehicle_data_url: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "KEY", env = "VEHICLE_DATA_KEY", hide_env_values = true)]
+    vehicle_data_key: Option<String>,
+    /// Let users have webhooks in private networks too
+    #[arg(long)]
+    webhooks_private: bool,
     /// Do not migrate the database on start
     #[arg(long)]
     no_migrate: bool,
@@ -151,6 +166,11 @@ async fn run(args: Args) -> Result<(), Failure> {
             patience: Duration::from_secs(args.llm_timeout),
             ..llm::Settings::default()
         },
+        resets: Limits { account: 5, address: 50, window: Duration::from_secs(3600) },
+        mail_url: args.mail_url,
+        vehicle_data_url: args.vehicle_data_url,
+        vehicle_data_key: args.vehicle_data_key,
+        webhooks: webhooks::Settings { private: args.webhooks_private, ..webhooks::Settings::default() },
     };
     let app = App::new(&settings, shutdown.clone()).or_misconfigured()?;
     let server = ServerConfig {
@@ -173,7 +193,12 @@ async fn run(args: Args) -> Result<(), Failure> {
         tracing::info!(%address, tls = bound.is_tls(), "listening");
     }
     cancel_on_signal(shutdown.clone()).or_failed()?;
-    let served = bound.serve(router(app.clone()), shutdown).await;
+    let work = tokio::spawn(work::run(app.clone()));
+    let served = bound.serve(router(app.clone()), shutdown.clone()).await;
+    shutdown.cancel();
+    if tokio::time::timeout(WORK_END, work).await.is_err() {
+        tracing::warn!("stopped in the middle of a delivery; it is repeated");
+    }
     app.db.close();
     served.or_failed()?;
     tracing::info!("stopped");

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,10 +14,12 @@ use prometheus_client::registry::Registry;
 
 use crate::db::{Operation, Query};
 use crate::deals::DealStatus;
+use crate::evaluations::Recommendation;
 use crate::loans::LoanStatus;
 use crate::lookaside::{KINDS, OPERATIONS};
 use crate::negotiations::{NegotiationStatus, Role};
 use crate::vehicles::SearchType;
+use crate::webhooks::delivery;
 
 /// Upper bounds of a histogram, in the unit of its metric.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,42 @@ impl MetricConstructor<Histogram> for Buckets {
 impl Buckets {
     fn family<L: Clone + std::hash::Hash + Eq>(self) -> Histograms<L> {
         Family::new_with_constructor(self)
+    }
+}
+
+/// A gauge of what is going on.
+#[derive(Clone, Debug, Default)]
+pub struct Active(Gauge);
+
+impl Active {
+    /// Counts one more until what is given is dropped.
+    pub fn hold(&self) -> Held {
+        self.0.inc();
+        Held(self.0.clone())
+    }
+}
+
+impl TypedMetric for Active {
+    const TYPE: MetricType = MetricType::Gauge;
+}
+
+impl EncodeMetric for Active {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Active::TYPE
+    }
+}
+
+/// One that is going on.
+#[derive(Debug)]
+pub struct Held(Gauge);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -97,7 +135,7 @@ pub struct QueryLabels {
 /// A label `status`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct StatusLabels {
-    /// The status, as the database's enum names it.
+    /// The status, as the database's enum names it where there is one.
     pub status: &'static str,
 }
 
@@ -168,6 +206,38 @@ pub struct ModelErrorLabels {
     pub model: String,
     /// See [`crate::outbound::CallError::KINDS`].
     pub error_type: &'static str,
+}
+
+/// A label `api_name`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ApiLabels {
+    /// The service of others.
+    pub api_name: &'static str,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ApiStatusLabels {
+    /// The service of others.
+    pub api_name: &'static str,
+    /// `ok` or `error`.
+    pub status: &'static str,
+}
+
+/// How a call failed.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ApiErrorLabels {
+    /// The service of others.
+    pub api_name: &'static str,
+    /// See [`crate::outbound::CallError::KINDS`].
+    pub error_type: &'static str,
+}
+
+/// A label `recommendation`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RecommendationLabels {
+    /// What an evaluation came to.
+    pub recommendation: &'static str,
 }
 
 /// What was done with which cache.
@@ -254,6 +324,12 @@ metrics! {
     auth_limited: Counter = Counter::default() => "autodealgenie_auth_limited_total";
     /// Time of one password hash or comparison, including the wait for a free slot.
     password_hash_duration: Histogram = HASH_SECONDS.new_metric() => "autodealgenie_password_hash_duration_seconds";
+    /// Mails with a token that sets a new password.
+    password_resets_requested: Counter = Counter::default() => "autodealgenie_password_resets_requested_total";
+    /// Passwords that were set with a token.
+    password_resets_completed: Counter = Counter::default() => "autodealgenie_password_resets_completed_total";
+    /// Users who sent a request to this instance within five minutes.
+    active_users: Gauge = Gauge::default() => "autodealgenie_active_users";
     /// Deals created, by the status they were created with.
     deals_created: Family<StatusLabels, Counter> = Family::default() => "autodealgenie_deals_created_total";
 
@@ -261,6 +337,9 @@ metrics! {
     vehicle_searches: Family<SearchLabels, Counter> = Family::default() => "autodealgenie_vehicle_searches_total";
     /// Time of one page of a vehicle search, from the cache or not.
     vehicle_search_duration: Histogram = ACTION_SECONDS.new_metric() => "autodealgenie_vehicle_search_duration_seconds";
+
+    /// Vehicle searches that run now.
+    active_searches: Active = Active::default() => "autodealgenie_active_searches";
 
     /// Loan applications, by the status that they got when they were filed.
     loan_applications: Family<StatusLabels, Counter> = Family::default() => "autodealgenie_loan_applications_total";
@@ -273,6 +352,30 @@ metrics! {
     negotiation_messages: Family<RoleLabels, Counter> = Family::default() => "autodealgenie_negotiation_messages_total";
     /// Time from the begin of a negotiation to its end, by how it ended.
     negotiation_duration: Histograms<OutcomeLabels> = NEGOTIATION_SECONDS.family() => "autodealgenie_negotiation_duration_seconds";
+
+    /// Negotiations that go on in the database, counted every 15 s; 0 before the first time.
+    active_negotiations: Gauge = Gauge::default() => "autodealgenie_active_negotiation_sessions";
+
+    /// Evaluations begun.
+    evaluations_started: Counter = Counter::default() => "autodealgenie_evaluations_started_total";
+    /// Evaluations completed, by what they recommend.
+    evaluations_completed: Family<RecommendationLabels, Counter> = Family::default() => "autodealgenie_evaluations_completed_total";
+
+    /// Alerts made for webhooks.
+    webhook_alerts: Counter = Counter::default() => "autodealgenie_webhook_alerts_total";
+    /// Tries to deliver an alert: delivered, to be tried again, or given up.
+    webhook_deliveries: Family<StatusLabels, Counter> = Family::default() => "autodealgenie_webhook_deliveries_total";
+    /// Time of one try to deliver an alert.
+    webhook_delivery_duration: Histogram = ACTION_SECONDS.new_metric() => "autodealgenie_webhook_delivery_duration_seconds";
+    /// Webhooks switched off after failures in a row.
+    webhooks_disabled: Counter = Counter::default() => "autodealgenie_webhooks_disabled_total";
+
+    /// Calls of services of others, with all tries.
+    external_api_requests: Family<ApiStatusLabels, Counter> = Family::default() => "autodealgenie_external_api_requests_total";
+    /// Time of a call of a service of others, with all tries.
+    external_api_duration: Histograms<ApiLabels> = ACTION_SECONDS.family() => "autodealgenie_external_api_duration_seconds";
+    /// Calls of services of others that gave nothing of use.
+    external_api_errors: Family<ApiErrorLabels, Counter> = Family::default() => "autodealgenie_external_api_errors_total";
 
     /// Questions to a language model, answered or not.
     llm_requests: Family<PromptLabels, Counter> = Family::default() => "autodealgenie_llm_requests_total";
@@ -344,6 +447,13 @@ impl Metrics {
         }
         for outcome in [NegotiationStatus::Completed, NegotiationStatus::Cancelled] {
             metrics.negotiation_duration.get_or_create_owned(&OutcomeLabels { outcome: outcome.as_str() });
+        }
+        for recommendation in Recommendation::ALL {
+            let labels = RecommendationLabels { recommendation: recommendation.as_str() };
+            metrics.evaluations_completed.get_or_create_owned(&labels);
+        }
+        for status in delivery::STATUSES {
+            metrics.webhook_deliveries.get_or_create_owned(&StatusLabels { status });
         }
         for kind in KINDS {
             let labels = CacheLabels { cache_name: kind.name };

@@ -1,5 +1,7 @@
 //! What operators and Prometheus ask: alive, ready, metrics.
 
+use std::time::Instant;
+
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -50,6 +52,8 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(asked(header::ACCEPT), true);
     let encoding = Encoding::negotiate(asked(header::ACCEPT_ENCODING));
     app.db.report();
+    let users = app.activity.count(Instant::now());
+    app.metrics.active_users.set(i64::try_from(users).unwrap_or(i64::MAX));
     let mut page = String::with_capacity(256 * 1024);
     if let Err(error) = bridge::encode_registry(&app.registry, format, &mut page) {
         tracing::error!(%error, "encoding metrics failed");

@@ -1,11 +1,13 @@
-//! A small HTTP/1.1 client for tests: one connection a request, a deadline over everything.
+//! A small HTTP/1.1 client for tests: one connection a request, a deadline over everything; and a kept connection for
+//! measuring.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request as HttpRequest, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -128,8 +130,7 @@ impl Request {
         ))
         .await
         .context("connecting")?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("starting HTTP")?;
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.context("starting HTTP")?;
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let mut request =
             HttpRequest::builder().method(self.method).uri(path).header(header::HOST, authority.as_str());
@@ -154,5 +155,42 @@ impl Request {
         };
         let text = String::from_utf8_lossy(&body).into_owned();
         Ok(Response { status: parts.status, headers: parts.headers, body, text })
+    }
+}
+
+/// A connection that is kept for many requests.
+#[derive(Debug)]
+pub struct Kept {
+    sender: SendRequest<Full<Bytes>>,
+    host: String,
+}
+
+impl Kept {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nothing listens there.
+    pub async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.context("starting HTTP")?;
+        // Ends when the sender is dropped or the server closes; then the next request fails.
+        tokio::spawn(connection);
+        Ok(Self { sender, host: address.to_string() })
+    }
+
+    /// `GET path`: the status and the whole body.
+    ///
+    /// # Errors
+    /// When there is no whole answer.
+    pub async fn get(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {
+        let request = HttpRequest::builder().uri(path).header(header::HOST, &self.host);
+        let request = request.body(Full::default()).context("building the request")?;
+        let exchange = async {
+            self.sender.ready().await.context("the connection was closed")?;
+            let response = self.sender.send_request(request).await.context("sending the request")?;
+            let status = response.status();
+            anyhow::Ok((status, response.into_body().collect().await.context("reading the body")?.to_bytes()))
+        };
+        exchange.await.with_context(|| format!("GET http://{}{path}", self.host))
     }
 }

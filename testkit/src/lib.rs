@@ -6,11 +6,13 @@
 pub mod exporter;
 pub mod http;
 pub mod page;
+pub mod peer;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+mod secrets;
 pub mod servers;
 pub mod upstream;
 pub mod user;

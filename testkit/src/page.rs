@@ -1,6 +1,7 @@
 //! Reads an exporter's page for tests: strict parsing, values by name and labels, and `promtool`'s opinion.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     process::{Command, Stdio},
 };
@@ -48,6 +49,25 @@ pub fn value(page: &Page, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
             page.samples(name).map(|sample| format!("{:?} {}", sample.labels, sample.value)).collect();
         format!("not exactly one {name} with {labels:?}; there are {}: {}", found.len(), found.join(", "))
     })
+}
+
+/// All samples of a page by `name{labels}`, with numbers in labels written one way.
+#[must_use]
+pub fn samples(page: &Page) -> BTreeMap<String, f64> {
+    let mut samples = BTreeMap::new();
+    for sample in page.families.iter().flat_map(|family| &family.samples) {
+        let mut labels: Vec<String> = sample
+            .labels
+            .iter()
+            .map(|(name, value)| {
+                let number = value.parse::<f64>().ok().filter(|_| name == "le" || name == "quantile");
+                format!("{name}={:?}", number.map_or_else(|| value.clone(), |number| number.to_string()))
+            })
+            .collect();
+        labels.sort();
+        samples.insert(format!("{}{{{}}}", sample.name, labels.join(",")), sample.value);
+    }
+    samples
 }
 
 /// What `promtool check metrics` finds in a page, one finding a line, sorted; empty when it has nothing to say.

@@ -25,12 +25,13 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Pools every database of `server`; `pool_mode` is `session`, `transaction` or `statement`.
+    /// Pools every database of `server`, with settings such as `("pool_mode", "transaction")`.
     /// Clients log in as `exporter` with its password.
     ///
     /// # Errors
     /// When it cannot be had or does not come up; shows the end of its log.
-    pub async fn start(server: &Postgres, pool_mode: &str) -> Result<Self> {
+    pub async fn start(server: &Postgres, settings: &[(&str, &str)]) -> Result<Self> {
+        let settings: String = settings.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         let installed = servers::get("pgbouncer").await?;
         let folder = tempfile::Builder::new()
             .prefix("testkit-pgbouncer-")
@@ -54,7 +55,7 @@ impl PgBouncer {
                  auth_type = scram-sha-256\n\
                  auth_file = {}\n\
                  admin_users = {EXPORTER}\n\
-                 pool_mode = {pool_mode}\n",
+                 {settings}",
                 server.port(),
                 users.display(),
             );

@@ -3,6 +3,8 @@
 //! Roles: the superuser `postgres` (trust, by socket and 127.0.0.1) and `exporter` with the password
 //! `exporter-secret` (SCRAM, member of `pg_monitor`). Every other role logs in from 127.0.0.1 with SCRAM.
 
+mod standby;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -21,6 +23,7 @@ use nix::{
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, error::SqlState};
 
+use self::standby::Upstream;
 use crate::{
     free_port,
     process::{POLL, Process, Stat, children},
@@ -30,6 +33,13 @@ use crate::{
 
 /// Every major release that the tests know, oldest first.
 pub const MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
+
+/// Whether tests of every version run in full on this one: in CI the oldest and the newest, see [`crate::full`].
+#[must_use]
+pub fn in_full(major: u32) -> bool {
+    crate::full() || Some(&major) == MAJORS.first() || Some(&major) == MAJORS.last()
+}
+
 /// The exporters' role.
 pub const EXPORTER: &str = "exporter";
 /// Its password.
@@ -45,8 +55,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("full_page_writes", "off"),
     ("password_encryption", "scram-sha-256"),
-    // A standby starts from the template and streams everything since.
+    // A standby starts from the template and streams everything since; it asks again soon after its upstream was away.
     ("wal_keep_size", "1GB"),
+    ("wal_retrieve_retry_interval", "100ms"),
     ("log_line_prefix", "%m [%p] "),
 ];
 
@@ -85,7 +96,7 @@ pub struct PostgresBuilder {
     version: Version,
     settings: Vec<(String, String)>,
     hba: Vec<String>,
-    primary: Option<String>,
+    upstream: Option<Upstream>,
     data: Option<PathBuf>,
     log: Option<PathBuf>,
     port: Option<u16>,
@@ -225,24 +236,6 @@ impl Postgres {
         PostgresBuilder::default()
     }
 
-    /// A hot standby that streams from this server: same version and settings.
-    ///
-    /// # Errors
-    /// As [`PostgresBuilder::start`].
-    pub async fn standby(&self) -> Result<Self> {
-        let primary =
-            format!("host=127.0.0.1 port={} user=postgres application_name=testkit_standby", self.port);
-        PostgresBuilder {
-            version: self.settings.version,
-            settings: self.settings.settings.clone(),
-            hba: self.settings.hba.clone(),
-            primary: Some(primary),
-            ..PostgresBuilder::default()
-        }
-        .start()
-        .await
-    }
-
     /// Its port of 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -349,11 +342,7 @@ impl Postgres {
     /// # Errors
     /// When the kernel does not tell how it ended.
     pub fn stop(&mut self) -> Result<()> {
-        self.paused = false;
-        if let Some(mut process) = self.process.take() {
-            process.stop_by(Signal::SIGINT)?;
-        }
-        Ok(())
+        self.end(Signal::SIGINT)
     }
 
     /// Starts it again on the same port with the same data, ending it first if it runs.
@@ -362,6 +351,15 @@ impl Postgres {
     /// As [`PostgresBuilder::start`].
     pub async fn restart(&mut self) -> Result<()> {
         self.stop()?;
+        self.run().await
+    }
+
+    /// Crashes the server and starts it again: sessions are cut, nothing is tidied up, and it recovers from its log.
+    ///
+    /// # Errors
+    /// As [`PostgresBuilder::start`].
+    pub async fn crash(&mut self) -> Result<()> {
+        self.end(Signal::SIGQUIT)?;
         self.run().await
     }
 
@@ -419,6 +417,14 @@ impl Postgres {
         self.process.take().map(Process::leave)
     }
 
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        self.paused = false;
+        match self.process.take() {
+            Some(mut process) => process.stop_by(signal).map(drop),
+            None => Ok(()),
+        }
+    }
+
     fn signal_children(&self, signal: Signal) {
         for pid in self.pid().map(children).unwrap_or_default() {
             if let Ok(pid) = i32::try_from(pid) {
@@ -444,8 +450,8 @@ impl Postgres {
             None => self.socket_dir().display().to_string(),
         };
         set("unix_socket_directories", &sockets);
-        if let Some(primary) = &self.settings.primary {
-            set("primary_conninfo", primary);
+        if let Some(upstream) = &self.settings.upstream {
+            set(upstream.setting, &upstream.value);
         }
         for (name, value) in &self.settings.settings {
             set(name, value);
@@ -454,7 +460,7 @@ impl Postgres {
         let lines: Vec<&str> =
             self.settings.hba.iter().map(String::as_str).chain(HBA.iter().copied()).collect();
         self.write("pg_hba.conf", &(lines.join("\n") + "\n"))?;
-        if self.settings.primary.is_some() {
+        if self.settings.upstream.is_some() {
             self.write("standby.signal", "")?;
         }
         Ok(())

@@ -24,7 +24,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::user::Account;
+use crate::{secrets, user::Account};
 
 /// How often a condition is looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
@@ -122,6 +122,12 @@ impl ProcessBuilder {
     pub fn detached(mut self) -> Self {
         self.detached = true;
         self
+    }
+
+    /// The passwords it is given.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let environment = self.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        secrets::given(self.args.iter().map(OsString::as_os_str), environment)
     }
 
     /// Starts it.
@@ -421,9 +427,16 @@ pub struct Stat {
     pub parent: u32,
     /// State letter: `R`, `S`, `D`, `T` (stopped), `Z` (ended, not yet waited for), …
     pub state: char,
+    /// CPU time of all its threads.
+    pub cpu: Duration,
+    /// CPU time of its children that ended and that it waited for.
+    pub children_cpu: Duration,
     /// When it started, in clock ticks since boot: with the pid it names a process for good.
     pub start_time: u64,
 }
+
+/// Length of a tick: `USER_HZ` is 100 wherever Linux runs.
+const TICK: Duration = Duration::from_millis(10);
 
 impl Stat {
     /// Reads it; `None` when there is no such process.
@@ -431,10 +444,16 @@ impl Stat {
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is the command in parentheses and may itself hold blanks and parentheses.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        let state = fields.next()?.chars().next()?;
-        let parent = fields.next()?.parse().ok()?;
-        let start_time = fields.nth(17)?.parse().ok()?;
-        Some(Self { parent, state, start_time })
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        // Numbered as in the manual.
+        let field = |number: usize| fields.get(number - 3).copied();
+        let ticks = |number| field(number)?.parse::<u32>().ok();
+        Some(Self {
+            state: field(3)?.chars().next()?,
+            parent: field(4)?.parse().ok()?,
+            cpu: TICK * (ticks(14)? + ticks(15)?),
+            children_cpu: TICK * (ticks(16)? + ticks(17)?),
+            start_time: field(22)?.parse().ok()?,
+        })
     }
 }

@@ -399,6 +399,26 @@ impl RedisCluster {
         }
         Ok(Self { nodes })
     }
+
+    /// Starts a replica of one of the nodes and waits until all know it as that.
+    ///
+    /// # Errors
+    /// As [`RedisBuilder::start`], and when it does not find its place.
+    pub async fn add_replica(&mut self, of: usize) -> Result<Redis> {
+        let master = self.nodes.get(of).context("the cluster has no such node")?;
+        let (version, port) = (master.settings.version, master.port().to_string());
+        let id = master.command(&["CLUSTER", "MYID"])?.text();
+        let mut replica = RedisBuilder { version, cluster: true, ..RedisBuilder::default() }.start().await?;
+        replica.command(&["CLUSTER", "MEET", "127.0.0.1", &port])?;
+        replica.wait_for_reply(&["CLUSTER", "NODES"], &id).await?;
+        replica.wait_for_reply(&["CLUSTER", "INFO"], "cluster_state:ok").await?;
+        replica.command(&["CLUSTER", "REPLICATE", &id])?;
+        replica.wait_for_info("master_link_status:up").await?;
+        for node in &mut self.nodes {
+            node.wait_for_reply(&["CLUSTER", "NODES"], &format!("slave {id}")).await?;
+        }
+        Ok(replica)
+    }
 }
 
 /// A primary, a replica and three sentinels that watch the primary by the name `mymaster`.

@@ -20,6 +20,18 @@ async fn starts_answers_and_is_gone_after_drop() {
 }
 
 #[tokio::test]
+async fn a_crash_keeps_what_was_committed_and_nothing_else() {
+    let mut server = Postgres::start().await.unwrap();
+    server.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await.unwrap();
+    let open = server.client().await.unwrap();
+    open.batch_execute("BEGIN; INSERT INTO t VALUES (2)").await.unwrap();
+    server.crash().await.unwrap();
+    assert!(open.batch_execute("COMMIT").await.is_err(), "the session is cut");
+    assert_eq!(server.psql("SELECT sum(a) FROM t").await.unwrap().as_deref(), Some("1"));
+    assert!(server.log().contains("not properly shut down"), "{}", server.log());
+}
+
+#[tokio::test]
 async fn the_exporter_logs_in_with_its_password_only() {
     let server = Postgres::start().await.unwrap();
     let client = server.client_as(EXPORTER, EXPORTER_PASSWORD, "postgres").await.unwrap();

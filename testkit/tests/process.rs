@@ -24,6 +24,30 @@ async fn waits_for_a_line_and_ends_on_drop() {
 }
 
 #[tokio::test]
+async fn the_cpu_time_of_a_process_and_of_its_ended_children_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+    let script = format!("({work}); echo first; {work}; echo second; exec sleep 1000");
+    let mut process =
+        Process::builder("script", "sh", folder.path().join("log")).args(["-c", &script]).spawn().unwrap();
+    process.wait_for_log("second", SOON).await.unwrap();
+    let stat = Stat::of(process.pid()).unwrap();
+    assert!(stat.cpu > Duration::ZERO && stat.children_cpu > Duration::ZERO, "{stat:?}");
+}
+
+#[tokio::test]
+async fn a_kept_connection_takes_one_request_after_another() {
+    let peer = testkit::peer::REDIS_EXPORTER.start(&[], &[]).await.unwrap();
+    let mut connection = http::Kept::open(peer.address).await.unwrap();
+    for _ in 0..3 {
+        let (status, body) = connection.get("/health").await.unwrap();
+        assert_eq!((status.as_u16(), body.as_ref()), (200, b"ok".as_slice()));
+    }
+    drop(peer);
+    assert!(connection.get("/health").await.is_err());
+}
+
+#[tokio::test]
 async fn an_early_end_is_an_error_with_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let script = "echo out; echo no such database >&2; exit 3";

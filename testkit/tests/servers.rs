@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use testkit::{
     free_port,
+    peer::PEERS,
     pgbouncer::PgBouncer,
     postgres::{Postgres, Version},
     servers, user,
@@ -54,6 +55,16 @@ async fn the_monitoring_binaries_are_recent() {
 }
 
 #[tokio::test]
+async fn the_peers_run_and_have_the_version_that_is_known() {
+    for peer in PEERS {
+        let page = peer.start(&[], &[]).await.unwrap().page().await.unwrap();
+        let family = format!("{}_build_info", peer.name);
+        let version = page.samples(&family).next().and_then(|sample| sample.label("version"));
+        assert!(version.is_some_and(|version| version.starts_with(peer.version)), "{family}: {version:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_server_is_named() {
     let message = format!("{:#}", servers::get("redis-1").await.unwrap_err());
     assert_eq!(message, "testkit's table of servers has no \"redis-1\"");
@@ -62,7 +73,7 @@ async fn an_unknown_server_is_named() {
 #[tokio::test]
 async fn pgbouncer_pools_transactions() {
     let server = Postgres::start().await.unwrap();
-    let bouncer = PgBouncer::start(&server, "transaction").await.unwrap();
+    let bouncer = PgBouncer::start(&server, &[("pool_mode", "transaction")]).await.unwrap();
     let connect = async |database: &str| {
         let (client, connection) = tokio_postgres::connect(&bouncer.dsn(database), NoTls).await.unwrap();
         tokio::spawn(connection);

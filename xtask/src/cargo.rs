@@ -39,8 +39,19 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Builds programs, each the package and the binary of that name, and gives their paths in that order.
+/// Builds programs for development, each the package and the binary of that name, and gives their paths in that order.
 pub(crate) fn build(programs: &[&str]) -> Result<Vec<PathBuf>> {
+    // All of the workspace, so that features are the ones of the tests and nothing is compiled twice.
+    build_from(&["--workspace", "--profile", PROFILE], programs)
+}
+
+/// Builds a program as it is released and gives its path.
+pub(crate) fn release(program: &str) -> Result<PathBuf> {
+    let built = build_from(&["--package", program, "--release"], &[program])?;
+    built.into_iter().next().with_context(|| format!("cargo built no program {program}"))
+}
+
+fn build_from(selection: &[&str], programs: &[&str]) -> Result<Vec<PathBuf>> {
     /// What cargo tells about an artifact; other messages lack these fields.
     #[derive(Deserialize)]
     struct Artifact {
@@ -52,16 +63,8 @@ pub(crate) fn build(programs: &[&str]) -> Result<Vec<PathBuf>> {
         name: String,
     }
 
-    // All of the workspace, so that features are the ones of the tests and nothing is compiled twice.
-    let mut command = cargo(&[
-        "build",
-        "--workspace",
-        "--bins",
-        "--profile",
-        PROFILE,
-        "--message-format",
-        "json-render-diagnostics",
-    ])?;
+    let words = ["build", "--bins", "--message-format", "json-render-diagnostics"];
+    let mut command = cargo(&[&words, selection].concat())?;
     // Its progress is on stderr, for the user; its messages on stdout, for us.
     let output = command.stderr(Stdio::inherit()).output().context("running cargo build")?;
     if !output.status.success() {

@@ -1,11 +1,15 @@
 //! `cargo xtask docs`: writes the pages of docs/ that are made from the code; `--check` says which are out of date.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    cargo::{self, PROFILE},
+    cargo,
     rules::{self, Rule},
 };
 
@@ -20,13 +24,14 @@ pub(crate) struct Args {
 /// Where a page comes from.
 enum Source {
     /// A command of a program prints it.
-    Program { package: &'static str, command: &'static str },
+    Program { program: &'static str, command: &'static str },
     /// The rule files.
     Alerts,
 }
 
 const PAGES: &[(&str, Source)] = &[
-    ("docs/collectors.md", Source::Program { package: "pg-exporter", command: "collectors" }),
+    ("docs/collectors.md", Source::Program { program: "pg-exporter", command: "collectors" }),
+    ("docs/redis-families.md", Source::Program { program: "redis-exporter", command: "families" }),
     ("docs/alerts.md", Source::Alerts),
 ];
 
@@ -51,21 +56,25 @@ fn write((path, source): &(&str, Source)) -> Result<()> {
 impl Source {
     fn text(&self) -> Result<String> {
         match self {
-            Self::Program { package, command } => printed(package, command),
+            Self::Program { program, command } => printed(program, command),
             Self::Alerts => alerts(),
         }
     }
 }
 
-fn printed(package: &str, command: &str) -> Result<String> {
-    let mut cargo =
-        cargo::cargo(&["run", "--package", package, "--profile", PROFILE, "--quiet", "--", command])?;
-    let output = cargo.stderr(std::process::Stdio::inherit()).output().context("running cargo")?;
+fn printed(program: &str, command: &str) -> Result<String> {
+    let binary = cargo::build(&[program])?;
+    let binary = binary.first().context("cargo built nothing")?;
+    let output = Command::new(binary)
+        .arg(command)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("running {program}"))?;
     if !output.status.success() {
-        bail!("`{package} {command}` ended with {}", output.status);
+        bail!("`{program} {command}` ended with {}", output.status);
     }
     String::from_utf8(output.stdout)
-        .with_context(|| format!("what `{package} {command}` prints is not UTF-8"))
+        .with_context(|| format!("what `{program} {command}` prints is not UTF-8"))
 }
 
 /// The alerts, group by group.

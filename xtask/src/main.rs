@@ -1,13 +1,16 @@
 //! `cargo xtask …`: everything a developer or an operator does here, one file a command. CI calls the same commands.
 
 mod alerts_e2e;
+mod bench;
 mod cargo;
 mod dashboards;
 mod dead_joins;
 mod docs;
 mod down;
+mod exactness;
 mod fmt;
 mod lint;
+mod peers;
 mod progress;
 mod promql;
 mod rules;
@@ -48,12 +51,18 @@ enum Command {
     DeadJoins(dead_joins::Args),
     /// Prepare what the tests need and run every check
     Test(test::Args),
+    /// Measure our exporters beside the ones they take the place of
+    Bench(bench::Args),
+    /// Fetch the exporters that ours take the place of, for comparing
+    Peers,
     /// Format the code
     Fmt(fmt::Args),
     /// Check the code with clippy
     Lint,
     /// Write the documentation that is made from the code
     Docs(docs::Args),
+    /// Run the truth test of the business exporter's counters for long
+    Exactness(exactness::Args),
 }
 
 #[tokio::main]
@@ -67,9 +76,12 @@ async fn main() -> ExitCode {
         Command::Runbooks(args) => runbooks::run(&args).await,
         Command::DeadJoins(args) => dead_joins::run(&args).await,
         Command::Test(args) => test::run(&args).await,
+        Command::Bench(args) => bench::run(&args).await,
+        Command::Peers => peers::run().await,
         Command::Fmt(args) => fmt::run(&args),
         Command::Lint => lint::run(),
         Command::Docs(args) => docs::run(&args),
+        Command::Exactness(args) => exactness::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -134,10 +134,16 @@ async fn everything_is_scraped_and_deals_are_counted() -> Result<()> {
         let held = sum(prometheus, "autodealgenie_deals{job=\"business\"}").await?;
         let signups =
             sum(prometheus, "autodealgenie_user_signups_total{job=\"autodealgenie-backend\"}").await?;
-        if (counted, held, signups) == (3.0, 3.0, 1.0) {
+        // The backend counts what it did, the ledger what the tables say: both are the truth.
+        let ledger = sum(prometheus, "autodealgenie_deals_created_total{job=\"business\"}").await?;
+        let accounts = sum(prometheus, "autodealgenie_user_signups_total{job=\"business\"}").await?;
+        if (counted, held, signups, ledger, accounts) == (3.0, 3.0, 1.0, 3.0, 1.0) {
             break;
         }
-        ensure!(Instant::now() < deadline, "backend {counted}, business {held}, signups {signups}");
+        ensure!(
+            Instant::now() < deadline,
+            "backend {counted}, business {held}, signups {signups}, ledger {ledger} and {accounts}"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert!(xtask(&["status"], &folder)?.contains("prometheus"));

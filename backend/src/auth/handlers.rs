@@ -14,7 +14,10 @@ use crate::http::problem::Problem;
 use crate::http::validate::Checks;
 
 /// Bytes of a password: fewer are guessed, more only cost time.
-const PASSWORD: std::ops::RangeInclusive<usize> = 8..=256;
+pub(super) const PASSWORD: std::ops::RangeInclusive<usize> = 8..=256;
+
+/// [`PASSWORD`] in words.
+pub(super) const PASSWORD_RULE: &str = "must have 8 to 256 bytes";
 
 /// Body of a sign-up.
 #[derive(Deserialize, ToSchema)]
@@ -41,7 +44,7 @@ pub async fn signup(
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     checks.require("username", username.chars().all(plain), "must be letters, digits, '_', '-' or '.'");
     let full_name = signup.full_name.map(|name| checks.text("full_name", &name, 1, 200));
-    checks.require("password", PASSWORD.contains(&signup.password.len()), "must have 8 to 256 bytes");
+    checks.require("password", PASSWORD.contains(&signup.password.len()), PASSWORD_RULE);
     checks.finish(())?;
 
     let hashed_password = app.passwords.hash(signup.password).await?;
@@ -107,7 +110,7 @@ pub async fn login(
     };
     let user = {
         let mut db = app.db.connection().await?;
-        store::logged_in(&mut db, account.id).await?.ok_or(Problem::LoginRefused)?
+        store::logged_in(&mut db, &account).await?.ok_or(Problem::LoginRefused)?
     };
     let token = app.sessions.start(user.id).await?;
     app.logins.succeeded(&attempt).await?;

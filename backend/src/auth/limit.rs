@@ -1,5 +1,5 @@
-//! How many logins may fail, by account and by address, counted in Redis. Every attempt takes one from both; a good one
-//! gives it back, so that attempts at the same time cannot pass the limit together.
+//! How many logins may fail and how many password resets may be asked for, by account and by address, counted in Redis.
+//! Every attempt takes one from both; a good login gives it back, so that attempts at the same time cannot pass the limit together.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -26,10 +26,11 @@ impl Default for Limits {
     }
 }
 
-/// Counts failed logins.
+/// Counts attempts of one kind.
 #[derive(Clone, Debug)]
 pub struct Guard {
     cache: Cache,
+    kind: &'static str,
     limits: Limits,
 }
 
@@ -40,9 +41,9 @@ pub struct Attempt {
 }
 
 impl Guard {
-    /// Counts in `cache`.
-    pub fn new(cache: Cache, limits: Limits) -> Guard {
-        Guard { cache, limits }
+    /// Counts in `cache`, under keys that begin with `kind`.
+    pub fn new(cache: Cache, kind: &'static str, limits: Limits) -> Guard {
+        Guard { cache, kind, limits }
     }
 
     /// Takes an attempt on the account of `email` from `address`, or answers how many seconds to wait.
@@ -63,7 +64,7 @@ impl Guard {
             Some(v4) => v4.to_string(),
             None => "local".to_owned(),
         };
-        let keys = [format!("logins:account:{account}"), format!("logins:address:{network}")];
+        let keys = [format!("{}:account:{account}", self.kind), format!("{}:address:{network}", self.kind)];
         let mut commands = redis::pipe();
         commands.atomic();
         for key in &keys {
@@ -73,7 +74,7 @@ impl Guard {
             commands.cmd("TTL").arg(key);
         }
         let (account, account_wait, address, address_wait): (u32, i64, u32, i64) =
-            self.cache.run("counting logins", &commands).await?;
+            self.cache.run("counting attempts", &commands).await?;
         let over =
             [(account > self.limits.account, account_wait), (address > self.limits.address, address_wait)];
         let wait = over.into_iter().filter(|(over, _)| *over).map(|(_, wait)| wait).max();
@@ -98,6 +99,6 @@ impl Guard {
             .arg("if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('DECR', KEYS[1]) end")
             .arg(1);
         commands.arg(address).ignore();
-        self.cache.run("counting logins", &commands).await
+        self.cache.run("counting attempts", &commands).await
     }
 }

@@ -1,10 +1,14 @@
 //! Accounts, passwords and sessions.
 
+pub mod accounts;
 pub mod handlers;
 pub mod limit;
 pub mod passwords;
+pub mod reset;
 pub mod sessions;
 pub mod store;
+
+use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use axum::http::header;
@@ -13,6 +17,17 @@ use axum::http::request::Parts;
 use self::sessions::Token;
 use crate::App;
 use crate::http::problem::Problem;
+use crate::labels::label_enum;
+
+label_enum! {
+    /// What an account may do; the database's enum `userrole`.
+    AccountRole {
+        /// What concerns itself.
+        User = "user",
+        /// Also what concerns all.
+        Admin = "admin",
+    }
+}
 
 /// The account behind the bearer token of a request.
 #[derive(Clone, Debug)]
@@ -36,7 +51,26 @@ impl FromRequestParts<App> for CurrentUser {
             .and_then(|(_, token)| Token::parse(token.trim()))
             .ok_or(Problem::Unauthorized)?;
         let id = app.sessions.find(&token).await?.ok_or(Problem::Unauthorized)?;
+        app.activity.note(id, Instant::now());
         Ok(CurrentUser { id, token })
+    }
+}
+
+/// The id of an account that is an admin's now.
+#[derive(Clone, Copy, Debug)]
+pub struct Admin(pub i64);
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Admin, Problem> {
+        let user = CurrentUser::from_request_parts(parts, app).await?;
+        // Asked each time: who is no admin any more must not be one until the session ends.
+        let account = store::by_id(&mut app.db.connection().await?, user.id).await?;
+        match account.ok_or(Problem::Unauthorized)?.role {
+            AccountRole::Admin => Ok(Admin(user.id)),
+            AccountRole::User => Err(Problem::Forbidden),
+        }
     }
 }
 

@@ -29,6 +29,11 @@ impl Token {
         hex::encode(&self.0)
     }
 
+    /// The token itself, to be hashed.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn hash(&self) -> String {
         hex::encode(&Sha256::digest(self.0))
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
+use super::AccountRole;
 use crate::db::{Connection, DbError, Query};
 
 const INSERT: Query = Query::insert(
@@ -39,6 +40,7 @@ const LOGGED_IN: Query = Query::update(
     UPDATE users
     SET last_login_at = now()
     WHERE id = $1
+        AND hashed_password = $2
     RETURNING
         id,
         email,
@@ -79,8 +81,8 @@ pub struct User {
     pub username: String,
     /// Full name, if given.
     pub full_name: Option<String>,
-    /// `user` or `admin`.
-    pub role: String,
+    /// What it may do.
+    pub role: AccountRole,
     /// When it was created.
     pub created_at: Timestamp,
     /// The last login.
@@ -88,16 +90,16 @@ pub struct User {
 }
 
 impl User {
-    fn from_row(row: &Row) -> User {
-        User {
+    fn from_row(row: &Row) -> Result<User, DbError> {
+        Ok(User {
             id: row.get(0),
             email: row.get(1),
             username: row.get(2),
             full_name: row.get(3),
-            role: row.get(4),
+            role: AccountRole::read("users.role", row.get(4))?,
             created_at: row.get(5),
             last_login_at: row.get(6),
-        }
+        })
     }
 }
 
@@ -131,7 +133,7 @@ pub struct Credentials {
 /// Violates `users_email_key` or `users_username_key` if the name is taken.
 pub async fn insert(db: &mut Connection, user: &NewUser) -> Result<User, DbError> {
     let row = db.row(&INSERT, &[&user.email, &user.username, &user.full_name, &user.hashed_password]).await?;
-    row.as_ref().map(User::from_row).ok_or_else(|| DbError::no_row(&INSERT))
+    User::from_row(&row.ok_or_else(|| DbError::no_row(&INSERT))?)
 }
 
 /// What to check a login of `email` against.
@@ -143,12 +145,13 @@ pub async fn credentials(db: &mut Connection, email: &str) -> Result<Option<Cred
     Ok(row.map(|row| Credentials { id: row.get(0), hashed_password: row.get(1), is_active: row.get(2) }))
 }
 
-/// Notes a login and answers the account; nothing if it is gone.
+/// Notes a login and answers the account; nothing if it is gone, or has another password by now.
 ///
 /// # Errors
 /// See [`DbError`].
-pub async fn logged_in(db: &mut Connection, id: i64) -> Result<Option<User>, DbError> {
-    Ok(db.row(&LOGGED_IN, &[&id]).await?.as_ref().map(User::from_row))
+pub async fn logged_in(db: &mut Connection, account: &Credentials) -> Result<Option<User>, DbError> {
+    let row = db.row(&LOGGED_IN, &[&account.id, &account.hashed_password]).await?;
+    row.as_ref().map(User::from_row).transpose()
 }
 
 /// The account, unless it is gone or disabled.
@@ -156,5 +159,5 @@ pub async fn logged_in(db: &mut Connection, id: i64) -> Result<Option<User>, DbE
 /// # Errors
 /// See [`DbError`].
 pub async fn by_id(db: &mut Connection, id: i64) -> Result<Option<User>, DbError> {
-    Ok(db.row(&BY_ID, &[&id]).await?.as_ref().map(User::from_row))
+    db.row(&BY_ID, &[&id]).await?.as_ref().map(User::from_row).transpose()
 }

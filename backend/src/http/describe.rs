@@ -14,7 +14,7 @@ use super::etag::{IfMatch, Versioned};
 use super::extract::{Client, Id, Json, Query, Vin};
 use super::problem::Problem;
 use crate::App;
-use crate::auth::{CurrentUser, Visitor};
+use crate::auth::{Admin, CurrentUser, Visitor};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,13 @@ impl Part for CurrentUser {
     fn describe(operation: &mut Operation) {
         operation.access = Access::User;
         operation.refusals.push(401);
+    }
+}
+
+impl Part for Admin {
+    fn describe(operation: &mut Operation) {
+        CurrentUser::describe(operation);
+        operation.refusals.push(403);
     }
 }
 

@@ -33,6 +33,9 @@ pub enum Problem {
     /// 401: a login was refused; never says why.
     #[error("unknown account or wrong password")]
     LoginRefused,
+    /// 403: only admins may do this.
+    #[error("this is for admins")]
+    Forbidden,
     /// 404: the object does not exist, or belongs to somebody else.
     #[error("{0} not found")]
     NotFound(&'static str),
@@ -54,8 +57,8 @@ pub enum Problem {
     /// 422: readable, but some fields are not acceptable.
     #[error("some fields are not acceptable")]
     Invalid(Vec<FieldError>),
-    /// 429: too many logins failed.
-    #[error("too many failed logins; try again in {seconds} seconds")]
+    /// 429: too many attempts at what is limited.
+    #[error("too many attempts; try again in {seconds} seconds")]
     TooMany {
         /// How long to wait.
         seconds: u64,
@@ -91,6 +94,7 @@ impl Problem {
             Problem::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Malformed request"),
             Problem::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not logged in"),
             Problem::LoginRefused => (StatusCode::UNAUTHORIZED, "login-refused", "Login refused"),
+            Problem::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
             Problem::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Problem::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed")

@@ -7,7 +7,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::describe::{self, Operation};
 use crate::App;
-use crate::{auth, deals, loans, negotiations, vehicles};
+use crate::{auth, deals, evaluations, loans, negotiations, vehicles, webhooks};
 
 /// A method of a path.
 #[derive(Clone, Debug)]
@@ -69,6 +69,10 @@ routes! {
     POST "/api/v1/auth/login" [401] auth::handlers::login: "Log in and get a session token";
     POST "/api/v1/auth/logout" [] auth::handlers::logout: "Revoke the session token";
     GET "/api/v1/auth/me" [] auth::handlers::me: "Show the own account";
+    POST "/api/v1/auth/password-reset" [] auth::reset::request: "Ask for a token that sets a new password";
+    POST "/api/v1/auth/password-reset/confirm" [] auth::reset::confirm: "Set a new password with a token";
+    GET "/api/v1/users" [] auth::accounts::list: "List all accounts, newest first";
+    PATCH "/api/v1/users/{id}" [409] auth::accounts::change: "Change role or state of an account";
     POST "/api/v1/deals" [409] deals::handlers::create: "Create a deal";
     GET "/api/v1/deals" [] deals::handlers::list: "List the own deals, newest first";
     GET "/api/v1/deals/{id}" [] deals::handlers::show: "Show an own deal";
@@ -83,6 +87,17 @@ routes! {
     POST "/api/v1/negotiations/{id}/reject" [409] negotiations::handlers::reject: "Refuse the dealer's offer";
     POST "/api/v1/negotiations/{id}/accept" [409] negotiations::handlers::accept: "Accept the dealer's offer";
     POST "/api/v1/negotiations/{id}/cancel" [409] negotiations::handlers::cancel: "Walk away";
+    POST "/api/v1/evaluations" [404, 409] evaluations::handlers::create: "Begin to evaluate a deal";
+    GET "/api/v1/evaluations" [] evaluations::handlers::list: "List the own evaluations, newest first";
+    GET "/api/v1/evaluations/{id}" [] evaluations::handlers::show: "Show an own evaluation";
+    POST "/api/v1/evaluations/{id}/answers" [409] evaluations::handlers::answer: "Answer what an evaluation asks";
+    POST "/api/v1/webhooks" [409] webhooks::handlers::create: "Subscribe to alerts of vehicles";
+    GET "/api/v1/webhooks" [] webhooks::handlers::list: "List the own webhooks, newest first";
+    GET "/api/v1/webhooks/{id}" [] webhooks::handlers::show: "Show an own webhook";
+    PATCH "/api/v1/webhooks/{id}" [] webhooks::handlers::switch: "Switch an own webhook off or on";
+    DELETE "/api/v1/webhooks/{id}" [] webhooks::handlers::remove: "Forget an own webhook";
+    GET "/api/v1/webhooks/{id}/deliveries" [] webhooks::handlers::deliveries: "List the alerts of an own webhook";
+    POST "/api/v1/vehicles" [409] vehicles::listing::create: "Put a vehicle on offer";
     GET "/api/v1/vehicles" [404] vehicles::handlers::search: "Search the catalogue";
     GET "/api/v1/vehicles/{vin}" [] vehicles::handlers::show: "Show a vehicle";
     POST "/api/v1/favorites" [404, 409] vehicles::favorites::create: "Make a vehicle a favourite";

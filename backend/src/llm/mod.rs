@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, Method, Request, Uri, header};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use crate::external;
 use crate::metrics::{FeatureLabels, Metrics, ModelErrorLabels, ModelLabels, PromptLabels, TokenLabels};
 use crate::outbound::{CallError, Http, Patience, Service, breaker};
 
@@ -86,7 +87,16 @@ pub const PROMPTS: &[PromptKind] = &[
     crate::negotiations::dealer::INITIAL,
     crate::negotiations::dealer::COUNTER,
     crate::negotiations::dealer::CHAT,
+    crate::evaluations::handlers::SUMMARY,
 ];
+
+/// Characters of a text that a model may write.
+const LONGEST: usize = 4_000;
+
+/// Whether a text of a model can be stored and shown.
+pub fn speakable(text: &str) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= LONGEST && !text.contains('\0')
+}
 
 /// What an answer cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,12 +159,7 @@ impl Llm {
             breaker: settings.breaker,
         };
         let endpoint = settings.base_url.as_deref().map(|base| {
-            let uri: Uri = format!("{}/chat/completions", base.trim_end_matches('/'))
-                .parse()
-                .ok()
-                .filter(|uri: &Uri| {
-                    uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https"))
-                })
+            let uri = external::address(&format!("{}/chat/completions", base.trim_end_matches('/')))
                 .ok_or(LlmError::Url)?;
             let authorization = settings.key.as_deref().map(authorization).transpose()?;
             Ok(Endpoint { service: Service::new(http.clone(), patience), uri, authorization })

@@ -1,7 +1,9 @@
 //! Calls to other services over HTTP: a deadline over everything, few tries with growing pauses, a circuit breaker.
 
 pub mod breaker;
+pub mod resolver;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{sleep, timeout};
 
 use self::breaker::Breaker;
+use self::resolver::{Reach, Resolver};
 
 /// Bytes of an answer that are read.
 const ANSWER_LIMIT: usize = 1024 * 1024;
@@ -103,24 +106,72 @@ impl CallError {
     }
 }
 
-/// The pool of connections, shared by all services.
-pub type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+/// A pool of connections to `http` and `https`, trusting the system's certificates.
+#[derive(Clone, Debug)]
+pub struct Http {
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    reach: Reach,
+}
 
-/// Connections to `http` and `https`, trusting the system's certificates.
-///
-/// # Errors
-/// If the TLS library cannot be set up.
-pub fn http() -> Result<Http, rustls::Error> {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls()?)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(connector);
-    let mut client = Client::builder(TokioExecutor::new());
-    Ok(client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector))
+impl Http {
+    /// Connects to what is in `reach`.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub fn new(reach: Reach) -> Result<Http, rustls::Error> {
+        let mut connector = HttpConnector::new_with_resolver(Resolver(reach));
+        connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls()?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        let mut builder = Client::builder(TokioExecutor::new());
+        let client = builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector);
+        Ok(Http { client, reach })
+    }
+
+    /// Sends `request` once, within `limit`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn once(&self, request: &Request<Bytes>, limit: Duration) -> Result<Answer, CallError> {
+        let answer = timeout(limit, self.exchange(request)).await;
+        answer.unwrap_or(Err((CallError::Timeout, None))).map_err(|(error, _)| error)
+    }
+
+    /// One try; on failure with the pause that the service asks for.
+    async fn exchange(&self, request: &Request<Bytes>) -> Result<Answer, (CallError, Option<Duration>)> {
+        // The connector resolves names only.
+        let literal =
+            request.uri().host().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        if literal.is_some_and(|ip| !self.reach.allows(ip)) {
+            return Err((CallError::Connection("an address that may not be reached".to_owned()), None));
+        }
+        let (parts, body) = request.clone().into_parts();
+        let answer = self.client.request(Request::from_parts(parts, Full::new(body))).await;
+        let (parts, body) =
+            answer.map_err(|error| (CallError::Connection(chain(&error)), None))?.into_parts();
+        let failure = match parts.status {
+            StatusCode::TOO_MANY_REQUESTS => Some(CallError::RateLimited),
+            status if status.is_server_error() => Some(CallError::ServerError(status.as_u16())),
+            status if !status.is_success() => Some(CallError::Refused(status.as_u16())),
+            _ => None,
+        };
+        if let Some(error) = failure {
+            return Err((error, retry_after(&parts.headers)));
+        }
+        let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| {
+            let error = if error.is::<LengthLimitError>() {
+                CallError::InvalidAnswer(format!("longer than {ANSWER_LIMIT} bytes"))
+            } else {
+                CallError::Connection(error.to_string())
+            };
+            (error, None)
+        })?;
+        Ok(Answer { status: parts.status, body: body.to_bytes() })
+    }
 }
 
 fn tls() -> Result<ClientConfig, rustls::Error> {
@@ -152,10 +203,12 @@ impl Service {
     pub async fn call(&self, request: &Request<Bytes>) -> Result<Answer, CallError> {
         let deadline = Instant::now() + self.patience.all;
         let mut pause = self.patience.pause;
+        let mut last = CallError::CircuitOpen;
         for left in (0..self.patience.tries).rev() {
-            let pass = self.breaker.enter(Instant::now()).ok_or(CallError::CircuitOpen)?;
+            // Our own failures may have opened the circuit between two tries: what they were says more.
+            let Some(pass) = self.breaker.enter(Instant::now()) else { return Err(last) };
             let limit = self.patience.each.min(deadline.saturating_duration_since(Instant::now()));
-            let result = timeout(limit, self.exchange(request)).await;
+            let result = timeout(limit, self.http.exchange(request)).await;
             let (error, asked) = match result.unwrap_or_else(|_| Err((CallError::Timeout, None))) {
                 Ok(answer) => {
                     pass.answered();
@@ -171,39 +224,15 @@ impl Service {
             // Spread, so that those who failed together do not come back together.
             let wait = asked.unwrap_or_else(|| pause.mul_f64(0.5 + rand::random::<f64>()));
             let again = error.is_trouble() || error == CallError::RateLimited;
-            if left == 0 || !again || Instant::now() + wait >= deadline {
+            // Compared, not added: a service may ask for more seconds than there are.
+            if left == 0 || !again || wait >= deadline.saturating_duration_since(Instant::now()) {
                 return Err(error);
             }
             sleep(wait).await;
             pause *= 2;
+            last = error;
         }
-        Err(CallError::Timeout)
-    }
-
-    /// One try; on failure with the pause that the service asks for.
-    async fn exchange(&self, request: &Request<Bytes>) -> Result<Answer, (CallError, Option<Duration>)> {
-        let (parts, body) = request.clone().into_parts();
-        let answer = self.http.request(Request::from_parts(parts, Full::new(body))).await;
-        let (parts, body) =
-            answer.map_err(|error| (CallError::Connection(chain(&error)), None))?.into_parts();
-        let failure = match parts.status {
-            StatusCode::TOO_MANY_REQUESTS => Some(CallError::RateLimited),
-            status if status.is_server_error() => Some(CallError::ServerError(status.as_u16())),
-            status if !status.is_success() => Some(CallError::Refused(status.as_u16())),
-            _ => None,
-        };
-        if let Some(error) = failure {
-            return Err((error, retry_after(&parts.headers)));
-        }
-        let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| {
-            let error = if error.is::<LengthLimitError>() {
-                CallError::InvalidAnswer(format!("longer than {ANSWER_LIMIT} bytes"))
-            } else {
-                CallError::Connection(error.to_string())
-            };
-            (error, None)
-        })?;
-        Ok(Answer { status: parts.status, body: body.to_bytes() })
+        Err(last)
     }
 }
 

@@ -100,6 +100,7 @@ pub async fn search(
     Query(query): Query<Search>,
 ) -> Result<Answer<Page<Vehicle>>, Problem> {
     let started = Instant::now();
+    let _active = app.metrics.active_searches.hold();
     let (limit, cursor) = (query.limit, query.cursor);
     let (kind, saved, mut criteria) = query.check()?;
     let user = match kind {

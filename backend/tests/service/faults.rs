@@ -1,5 +1,7 @@
 //! What the service answers while a store is away, and that it recovers without a restart.
 
+use std::time::Duration;
+
 use serde_json::json;
 use testkit::proxy::Mode;
 
@@ -121,4 +123,28 @@ async fn a_restart_of_redis_between_requests_costs_none() {
     stack.redis.stop().unwrap();
     stack.redis.restart().await.unwrap();
     stack.login("ann").await;
+}
+
+#[tokio::test]
+async fn redis_that_dies_in_the_middle_of_requests_costs_only_those() {
+    let stack = Stack::start().await;
+    let token = stack.user("ann").await;
+    stack.redis_proxy.set(Mode::Hang);
+    let before = stack.redis_proxy.bytes_to_server();
+    let calls = futures_util::future::join_all(
+        (0..8).map(|_| stack.call("GET", "/api/v1/auth/me", Some(&token), None)),
+    );
+    let killed = async {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while stack.redis_proxy.bytes_to_server() == before {
+            assert!(tokio::time::Instant::now() < deadline, "no request came to redis");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stack.redis_proxy.set(Mode::Reset);
+    };
+    let (answers, ()) = futures_util::future::join(calls, killed).await;
+    answers.iter().for_each(|answer| drop(assert_problem(answer, 503)));
+    stack.redis_proxy.set(Mode::Pass);
+    stack.until_ready().await;
+    assert_eq!(stack.call("GET", "/api/v1/auth/me", Some(&token), None).await.status, 200);
 }

@@ -108,6 +108,7 @@ async fn whatever_the_model_does_the_rules_answer_and_it_is_counted() {
         ("server_error", Reply::new(500, "oops")),
         ("server_error", Reply::new(503, "")),
         ("rate_limited", limited),
+        ("rate_limited", Reply::Answer(429, vec![("retry-after", u64::MAX.to_string())], String::new())),
         ("client_error", Reply::new(401, "{\"error\": \"bad key\"}")),
         ("client_error", Reply::new(302, "")),
         ("invalid_answer", Reply::new(200, "<html>")),
@@ -188,17 +189,18 @@ async fn a_model_in_trouble_is_left_alone_and_tried_again_later() {
 #[test]
 fn a_bad_address_or_key_is_a_bad_configuration() {
     use autodealgenie_backend::llm::{Llm, Settings};
-    use autodealgenie_backend::{metrics::Metrics, outbound};
+    use autodealgenie_backend::metrics::Metrics;
+    use autodealgenie_backend::outbound::{Http, resolver::Reach};
     let refused = |change: fn(&mut Settings)| {
         let mut settings = Settings::default();
         change(&mut settings);
         let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), "test", &[]);
-        Llm::new(&settings, &outbound::http().unwrap(), metrics.into()).unwrap_err().to_string()
+        Llm::new(&settings, &Http::new(Reach::Anywhere).unwrap(), metrics.into()).unwrap_err().to_string()
     };
     for url in ["", "api.example.com", "ftp://x", "http://"] {
         let settings = Settings { base_url: Some(url.to_owned()), ..Settings::default() };
         let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), "test", &[]);
-        assert!(Llm::new(&settings, &outbound::http().unwrap(), metrics.into()).is_err(), "{url}");
+        assert!(Llm::new(&settings, &Http::new(Reach::Anywhere).unwrap(), metrics.into()).is_err(), "{url}");
     }
     let message = refused(|settings| {
         settings.base_url = Some("http://localhost".to_owned());

@@ -1,6 +1,10 @@
 //! The service over HTTP, on a real PostgreSQL and a real Redis.
 
 #[cfg(test)]
+mod abuse;
+#[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod auth;
@@ -11,7 +15,11 @@ mod deals;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod evaluations;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod guide;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
@@ -25,6 +33,10 @@ mod migrations;
 #[cfg(test)]
 mod negotiations;
 #[cfg(test)]
+mod resets;
+#[cfg(test)]
 mod stack;
 #[cfg(test)]
 mod vehicles;
+#[cfg(test)]
+mod webhooks;

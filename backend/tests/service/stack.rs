@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use autodealgenie_backend::auth::limit::Limits;
-use autodealgenie_backend::{App, Settings, db, llm, router};
+use autodealgenie_backend::{App, Settings, db, llm, router, webhooks, work};
 use exporter_kit::http::{ServerConfig, bind};
 use exposition::parse::{self, Page};
 use http::Method;
@@ -25,6 +25,7 @@ pub(crate) struct Stack {
     pub(crate) postgres_proxy: FaultProxy,
     pub(crate) redis_proxy: FaultProxy,
     pub(crate) url: String,
+    app: App,
     shutdown: CancellationToken,
 }
 
@@ -57,6 +58,11 @@ impl Stack {
             cors_origins: vec!["https://app.example.com".parse().unwrap()],
             max_in_flight: 512,
             llm: llm::Settings::default(),
+            resets: Limits::default(),
+            mail_url: None,
+            vehicle_data_url: None,
+            vehicle_data_key: None,
+            webhooks: webhooks::Settings::default(),
         };
         change(&mut settings);
         let shutdown = CancellationToken::new();
@@ -64,8 +70,13 @@ impl Stack {
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
         let bound = bind(&ServerConfig { listen, ..ServerConfig::default() }).await.unwrap();
         let url = format!("http://{}", bound.local_addrs()[0]);
-        tokio::spawn(bound.serve(router(app), shutdown.clone()));
-        Stack { postgres, redis, postgres_proxy, redis_proxy, url, shutdown }
+        tokio::spawn(bound.serve(router(app.clone()), shutdown.clone()));
+        Stack { postgres, redis, postgres_proxy, redis_proxy, url, app, shutdown }
+    }
+
+    /// Begins what the service does without being asked; it moves counters of the database on its own.
+    pub(crate) fn work(&self) {
+        tokio::spawn(work::run(self.app.clone()));
     }
 
     /// One request; `token` and `body` are sent if they are there.
@@ -97,6 +108,14 @@ impl Stack {
         let created = self.call("POST", "/api/v1/auth/signup", None, Some(signup(name))).await;
         assert_eq!(created.status, 201, "{}", created.text);
         self.login(name).await
+    }
+
+    /// Creates the account `name` as an admin and logs it in; gives its token.
+    pub(crate) async fn admin(&self, name: &str) -> String {
+        let token = self.user(name).await;
+        let promote = format!("UPDATE users SET role = 'admin' WHERE username = '{name}'");
+        self.postgres.sql(&promote).await.unwrap();
+        token
     }
 
     /// Logs the account `name` in; gives its token.
@@ -179,6 +198,22 @@ pub(crate) fn deal(vin: &str) -> Value {
         "vehicle_mileage": 12_000,
         "asking_price": 23_999.99,
         "offer_price": 22_500,
+    })
+}
+
+/// The body that puts a vehicle on offer.
+pub(crate) fn vehicle(vin: &str) -> Value {
+    json!({
+        "vin": vin,
+        "make": "Toyota",
+        "model": "Supra",
+        "year": 2023,
+        "body_type": "Coupe",
+        "condition": "used",
+        "fuel_type": "gasoline",
+        "transmission": "automatic",
+        "mileage": 9_000,
+        "price": 45_500,
     })
 }
 

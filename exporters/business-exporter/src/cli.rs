@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use exporter_kit::app::WebArgs;
 
-/// SQL queries become Prometheus metrics.
+/// SQL queries and events of tables become Prometheus metrics.
 #[derive(Parser)]
 #[command(name = "business-exporter", version)]
 pub struct Cli {
@@ -34,14 +34,41 @@ fn command() -> clap::Command {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 pub enum Command {
     /// Serve the metrics
     Run,
-    /// Check the definition file without a database
-    Check,
+    /// Check the definition file, without a database unless --connect is given
+    Check(CheckArgs),
     /// Run every query once and print the page
     Once,
+    /// Compare the stocks of the definition with their counters; exits with 1 when they differ
+    Reconcile,
+    /// Print the SQL that the owner of the tables runs to have events counted; nothing is connected or run
+    Ddl(DdlArgs),
+}
+
+/// How much to check.
+#[derive(Clone, clap::Args)]
+pub struct CheckArgs {
+    /// Also what the role may do, what the planner expects of each query, and the page that results
+    #[arg(long)]
+    pub connect: bool,
+}
+
+/// Which SQL to print; in this order if several.
+#[derive(Clone, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct DdlArgs {
+    /// What removes the ledger with all that it counted
+    #[arg(long)]
+    pub uninstall: bool,
+    /// What makes the ledger, or brings an older one to this definition; running it again changes nothing
+    #[arg(long)]
+    pub install: bool,
+    /// What lets this role of the exporter read and fold the ledger
+    #[arg(long, value_name = "ROLE")]
+    pub grants: Option<String>,
 }
 
 #[cfg(test)]

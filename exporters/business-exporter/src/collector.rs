@@ -1,21 +1,22 @@
-//! Runs one query and turns its rows into samples.
+//! Runs one query and turns its rows into samples: in each scrape, or in the background with the last result kept.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
 use exposition::Snapshot;
 use futures_util::FutureExt;
-use pg_client::{Limits, Row, Rows};
+use pg_client::{Limits, Row, Rows, Warm};
 use tokio::time::Instant;
 
-use crate::definition::{Emission, NullValue, QueryDefinition, Values};
-use crate::domain::Admitted;
-use crate::session::Kept;
+use crate::definition::{Emission, NullValue, QueryDefinition, RoleCheck, Values};
+use crate::domain::{Admitted, NULL_LABEL};
+use crate::session::{Kept, check_role, connect_error};
 
-/// What a label is when its column is NULL.
-const NULL_LABEL: &str = "unknown";
+/// How long a query in the background may wait for its connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// One query of the definition.
 pub struct QueryCollector {
@@ -23,6 +24,17 @@ pub struct QueryCollector {
     query: QueryDefinition,
     sql: String,
     rows: Mutex<Option<usize>>,
+    refreshed: Mutex<Refreshed>,
+}
+
+/// What a query in the background came to.
+#[derive(Default)]
+struct Refreshed {
+    /// Why the last run failed, if it did.
+    error: Option<CollectError>,
+    /// When the last run that did not fail ended, and what it gave.
+    data: Option<(Instant, Snapshot)>,
+    duration: Duration,
 }
 
 impl QueryCollector {
@@ -35,12 +47,66 @@ impl QueryCollector {
         let limit = query.max_rows.saturating_add(1);
         let sql = format!("SELECT * FROM (\n{}\n) AS q LIMIT {limit}", query.sql);
         let spec = Spec { name, doc: "", default_enabled: true };
-        QueryCollector { spec, query, sql, rows: Mutex::default() }
+        QueryCollector { spec, query, sql, rows: Mutex::default(), refreshed: Mutex::default() }
     }
 
     /// Rows of the last result; none when the query failed before it had any.
     pub fn rows(&self) -> Option<usize> {
         *self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pause between runs in the background, if that is where it runs.
+    pub fn refresh(&self) -> Option<Duration> {
+        self.query.refresh
+    }
+
+    /// Runs it in the background, and keeps what it gave.
+    pub async fn run_in_background(&self, warm: &Warm, check: RoleCheck) {
+        let started = Instant::now();
+        let deadline = started + CONNECT_LIMIT + self.query.timeout;
+        let run = async {
+            let lease = warm.lease_patiently(deadline).await.map_err(|error| connect_error(&error))?;
+            check_role(&lease, check)?;
+            self.run(&Kept::new(lease, deadline)).await
+        };
+        let result = run.await;
+        let mut refreshed = self.refreshed();
+        refreshed.duration = started.elapsed();
+        match result {
+            Ok(snapshot) => {
+                refreshed.data = Some((Instant::now(), snapshot));
+                refreshed.error = None;
+            }
+            Err(error) => refreshed.error = Some(error),
+        }
+    }
+
+    /// The last result of a query in the background, unless it is too old.
+    pub fn held(&self) -> Option<Snapshot> {
+        let refreshed = self.refreshed();
+        let (at, snapshot) = refreshed.data.as_ref()?;
+        (at.elapsed() <= self.query.hold_max + self.query.refresh?).then(|| snapshot.clone())
+    }
+
+    /// Age of the last result, and duration of the last run, of a query in the background.
+    pub fn background(&self) -> Option<(Option<Duration>, Duration)> {
+        self.query.refresh?;
+        let refreshed = self.refreshed();
+        Some((refreshed.data.as_ref().map(|(at, _)| at.elapsed()), refreshed.duration))
+    }
+
+    fn refreshed(&self) -> MutexGuard<'_, Refreshed> {
+        self.refreshed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last result; nothing before the first.
+    fn kept(&self) -> Result<Snapshot, CollectError> {
+        let refreshed = self.refreshed();
+        match (&refreshed.error, &refreshed.data) {
+            (Some(error), _) => Err(error.clone()),
+            (None, Some((_, snapshot))) => Ok(snapshot.clone()),
+            (None, None) => Ok(Snapshot::new()),
+        }
     }
 
     fn set_rows(&self, rows: Option<usize>) {
@@ -93,7 +159,7 @@ impl QueryCollector {
         let sources = emission.labels.iter().map(|(label, name)| Ok((label, column(name)?)));
         let sources = sources.collect::<Result<Vec<_>, CollectError>>()?;
         let mut series = Series::default();
-        if family.init_zero {
+        if emission.init_zero() {
             for name in value_columns {
                 for labels in product(emission) {
                     let fixed = emission.static_labels.iter().map(|(_, value)| Cow::Borrowed(value.as_str()));
@@ -169,7 +235,10 @@ impl Collector<Kept> for QueryCollector {
     }
 
     fn collect<'a>(&'a self, session: &'a Kept) -> BoxFuture<'a, Result<Snapshot, CollectError>> {
-        self.run(session).boxed()
+        match self.query.refresh {
+            None => self.run(session).boxed(),
+            Some(_) => std::future::ready(self.kept()).boxed(),
+        }
     }
 }
 

@@ -7,6 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
+/// What a label is when its expression or column is NULL.
+pub const NULL_LABEL: &str = "unknown";
+
 /// What values beyond `max` become when the definition does not say.
 const OTHER: &str = "other";
 
@@ -16,6 +19,9 @@ const OTHER: &str = "other";
 pub struct Domain {
     /// The only values.
     pub values: Option<Vec<String>>,
+    /// The only values are those of this enum type, written as `schema.type`; they are read from the database.
+    #[serde(rename = "enum")]
+    pub enum_type: Option<String>,
     /// At most this many values: the first ones that were seen since the start.
     pub max: Option<usize>,
     /// What every further value becomes. With `values` and without this, a further value is rejected.
@@ -23,10 +29,25 @@ pub struct Domain {
 }
 
 impl Domain {
+    /// Whether every value there can be is known, from here or from the database.
+    pub fn is_closed(&self) -> bool {
+        self.values.is_some() || self.enum_type.is_some()
+    }
+
     /// Every value there can be, when that is known beforehand.
     pub fn closed(&self) -> Option<Vec<&str>> {
         let values = self.values.as_ref()?.iter().chain(&self.other);
         Some(values.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// What becomes of a value that is inside of the domain, or not.
+    pub fn place<'a>(&'a self, value: &'a str, inside: bool) -> Admitted<'a> {
+        match (inside, &self.other, self.max) {
+            (true, ..) => Admitted::As(Cow::Borrowed(value)),
+            (false, Some(other), _) => Admitted::Folded(Cow::Borrowed(other)),
+            (false, None, Some(_)) => Admitted::Folded(Cow::Borrowed(OTHER)),
+            (false, None, None) => Admitted::Rejected,
+        }
     }
 
     /// What contradicts itself, in words.
@@ -34,9 +55,14 @@ impl Domain {
     /// # Errors
     /// The problem.
     pub fn check(&self) -> Result<(), &'static str> {
+        let kinds = [self.values.is_some(), self.enum_type.is_some(), self.max.is_some()];
+        let kinds = kinds.into_iter().filter(|given| *given).count();
         match self {
-            Domain { values: Some(_), max: Some(_), .. } => Err("values and max exclude each other"),
-            Domain { values: None, max: None, other: Some(_) } => Err("other needs values or max"),
+            _ if kinds > 1 => Err("values, enum and max exclude each other"),
+            Domain { other: Some(_), .. } if kinds == 0 => Err("other needs values, enum or max"),
+            Domain { enum_type: Some(name), .. } if !is_type_name(name) => {
+                Err("write the enum as schema.type")
+            }
             Domain { values: Some(values), .. } if values.is_empty() => Err("values is empty"),
             Domain { max: Some(0), .. } => Err("max is at least 1"),
             Domain { values: Some(values), .. }
@@ -47,6 +73,12 @@ impl Domain {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a name is `schema.type` and can stand in single quotes.
+fn is_type_name(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(schema, name)| !schema.is_empty() && !name.is_empty())
+        && name.chars().all(|one| one.is_alphanumeric() || matches!(one, '.' | '_'))
 }
 
 /// A label value after its domain was asked.
@@ -80,18 +112,12 @@ impl Label {
 
     /// What becomes of a value.
     pub fn admit<'a>(&'a self, value: &'a str) -> Admitted<'a> {
-        let Domain { values, max, other } = &self.domain;
-        let inside = match (values, max) {
+        let inside = match (&self.domain.values, self.domain.max) {
             (Some(values), _) => values.iter().any(|known| known == value),
-            (None, Some(max)) => self.is_among_first(value, *max),
+            (None, Some(max)) => self.is_among_first(value, max),
             (None, None) => true,
         };
-        match (inside, other, max) {
-            (true, ..) => Admitted::As(Cow::Borrowed(value)),
-            (false, Some(other), _) => Admitted::Folded(Cow::Borrowed(other)),
-            (false, None, Some(_)) => Admitted::Folded(Cow::Borrowed(OTHER)),
-            (false, None, None) => Admitted::Rejected,
-        }
+        self.domain.place(value, inside)
     }
 
     fn is_among_first(&self, value: &str, max: usize) -> bool {
@@ -103,7 +129,7 @@ impl Label {
     }
 }
 
-/// Samples of a family that were rejected since the start.
+/// Samples of a family that were rejected since the start, or events since the ledger's.
 #[derive(Debug, Default)]
 pub struct Rejections(AtomicU64);
 
@@ -111,6 +137,11 @@ impl Rejections {
     /// One more.
     pub fn count(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// As many as the ledger says.
+    pub fn set(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
     }
 
     /// How many.
@@ -126,7 +157,7 @@ mod tests {
 
     fn label(values: Option<&[&str]>, max: Option<usize>, other: Option<&str>) -> Label {
         let values = values.map(|values| values.iter().map(|&value| value.to_owned()).collect());
-        Label::new(Domain { values, max, other: other.map(str::to_owned) })
+        Label::new(Domain { values, max, other: other.map(str::to_owned), enum_type: None })
     }
 
     #[test]

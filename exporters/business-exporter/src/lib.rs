@@ -1,15 +1,21 @@
-//! SQL queries in a YAML file become metrics.
+//! SQL in a YAML file becomes metrics: queries gauges, events of tables exact counters.
 //!
 //! # Layout
 //! - [`definition`]: the file, and what is checked before anything is connected.
 //! - [`domain`]: what values a label may have.
+//! - [`counters`]: events of tables, counted in the database.
 //! - [`collector`]: runs one query and turns its rows into samples.
+//! - [`background`]: the queries that run beside the scrapes.
+//! - [`check`]: what is found out with a connection before the exporter runs.
 //! - [`session`]: the kept connection, for the length of one pass.
 //! - [`source`]: the database as the scrape engine sees it, and the exporter's own metrics.
 //! - [`cli`]: commands and flags.
 
+pub mod background;
+pub mod check;
 pub mod cli;
 pub mod collector;
+pub mod counters;
 pub mod definition;
 pub mod domain;
 pub mod session;

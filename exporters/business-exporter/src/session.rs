@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use exporter_kit::collector::{CollectError, Outcome};
-use pg_client::{ConnectError, ConnectErrorKind, Lease, Limits, QueryError, QueryErrorKind, Rows};
+use pg_client::{ConnectError, ConnectErrorKind, Lease, Limits, QueryError, QueryErrorKind, Rows, Session};
 use tokio::sync::RwLock;
 use tokio::time::Instant;
+
+use crate::definition::RoleCheck;
 
 /// The session of one pass.
 pub struct Kept {
@@ -64,6 +66,19 @@ impl Kept {
             }
         }
     }
+}
+
+/// That the role of a session may be used.
+///
+/// # Errors
+/// What to do instead.
+pub fn check_role(session: &Session, check: RoleCheck) -> Result<(), CollectError> {
+    if check == RoleCheck::Strict && session.is_superuser() == Some(true) {
+        let message =
+            "the role is a superuser, which role_check: strict refuses; give the exporter a role of its own";
+        return Err(CollectError::new(Outcome::Permission, message));
+    }
+    Ok(())
 }
 
 /// Why there is no session, as the engine wants to hear it.

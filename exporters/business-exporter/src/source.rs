@@ -11,9 +11,11 @@ use futures_util::FutureExt;
 use pg_client::{Connector, Warm};
 use tokio::time::Instant;
 
+use crate::background;
 use crate::collector::QueryCollector;
-use crate::definition::{Definition, FamilyDefinition};
-use crate::session::{Kept, connect_error};
+use crate::counters::ledger::{self, Ledger, LedgerCollector};
+use crate::definition::{Definition, FamilyDefinition, RoleCheck};
+use crate::session::{Kept, check_role, connect_error};
 
 const UP: Desc = Desc::gauge("business_exporter_up", "Whether the database answered in the last scrape.");
 const DURATION: Desc =
@@ -25,6 +27,10 @@ const OUTCOME: Desc = Desc::gauge(
     "How a query ended in the last scrape: ok, timeout, lock_timeout, permission, connection or error. Always 1.",
 );
 const ROWS: Desc = Desc::gauge("business_exporter_query_rows", "Rows of a query's last result.");
+const DATA_AGE: Desc = Desc::gauge(
+    "business_exporter_query_data_age_seconds",
+    "Age of the result that is shown of a query in the background.",
+);
 const REJECTED: Desc = Desc::counter(
     "business_exporter_label_rejected_total",
     "Samples that were not shown because a label's value is not among those of the definition.",
@@ -42,8 +48,10 @@ const CONFIG: Desc = Desc::info(
 pub struct Queries {
     database: String,
     warm: Warm,
+    role_check: RoleCheck,
     collectors: Vec<Box<dyn Collector<Kept>>>,
     queries: Vec<Arc<QueryCollector>>,
+    ledger: Option<Arc<Ledger>>,
     families: BTreeMap<String, Arc<FamilyDefinition>>,
     hash: String,
     duplicates: AtomicU64,
@@ -53,12 +61,39 @@ pub struct Queries {
 impl Queries {
     /// Nothing is opened yet.
     pub fn new(connector: Connector, definition: Definition) -> Queries {
-        let Definition { database, queries, families, hash } = definition;
+        let ledger = Ledger::new(&definition);
+        let Definition { database, queries, families, hash, .. } = definition;
         let queries: Vec<_> = queries.into_iter().map(|query| Arc::new(QueryCollector::new(query))).collect();
-        let collectors = queries.iter().map(|query| Box::new(Shared(Arc::clone(query))) as Box<_>).collect();
+        let collectors = ledger
+            .iter()
+            .map(|ledger| Box::new(LedgerCollector(Arc::clone(ledger))) as Box<dyn Collector<Kept>>)
+            .chain(queries.iter().map(|query| Box::new(Shared(Arc::clone(query))) as Box<_>))
+            .collect();
         let (warm, duplicates) = (Warm::new(connector), AtomicU64::new(0));
         let failures = Mutex::default();
-        Queries { database: database.name, warm, collectors, queries, families, hash, duplicates, failures }
+        let role_check = database.role_check;
+        Queries {
+            database: database.name,
+            role_check,
+            warm,
+            collectors,
+            queries,
+            ledger,
+            families,
+            hash,
+            duplicates,
+            failures,
+        }
+    }
+
+    /// Runs the queries that have a refresh beside the scrapes, on a second connection, as long as the runtime lives.
+    pub fn start_background(&self) {
+        let queries: Vec<_> =
+            self.queries.iter().filter(|query| query.refresh().is_some()).cloned().collect();
+        if !queries.is_empty() {
+            let warm = Warm::new(self.warm.connector().clone());
+            tokio::spawn(background::run(queries, warm, self.role_check));
+        }
     }
 
     /// What failed in the last pass, a sentence each.
@@ -90,6 +125,7 @@ impl Source for Queries {
     fn open(&self, deadline: Instant) -> BoxFuture<'_, Result<Kept, CollectError>> {
         async move {
             let lease = self.warm.lease(deadline).await.map_err(|error| connect_error(&error))?;
+            check_role(&lease, self.role_check)?;
             Ok(Kept::new(lease, deadline))
         }
         .boxed()
@@ -98,7 +134,9 @@ impl Source for Queries {
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
     fn finish(&self, pass: Pass<Kept>, page: &mut Snapshot) {
         // A kept connection proves nothing: the server must have answered on it. Without queries it was not asked.
-        let asked = !pass.collectors.is_empty();
+        let query = |name| self.queries.iter().find(|query| query.spec().name == name);
+        let asked =
+            pass.collectors.iter().any(|ran| query(ran.name).is_none_or(|query| query.refresh().is_none()));
         let up = pass.session.as_ref().is_ok_and(|session| !asked || session.answered());
         let duplicates = self.duplicates.fetch_add(page.duplicates(), Ordering::Relaxed) + page.duplicates();
         let failures = match &pass.session {
@@ -111,20 +149,33 @@ impl Source for Queries {
             }
         };
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = failures;
+        let ledger = pass.collectors.iter().find(|ran| ran.name == ledger::NAME);
+        if let (Some(ledger), Some(ran)) = (&self.ledger, ledger) {
+            ledger.finish(!ran.outcome.is_failure(), page);
+        }
+        for ran in pass.collectors.iter().filter(|ran| ran.outcome.is_failure()) {
+            if let Some(held) = query(ran.name).and_then(|query| query.held()) {
+                page.append(held);
+            }
+        }
         let flag = |condition: bool| f64::from(u8::from(condition));
         let table = page.table(&["database"]);
         let column = table.column(&UP);
         table.row(&[&self.database]).set(column, flag(up));
         let table = page.table(&["query"]);
-        let [duration, success, rows] = [&DURATION, &SUCCESS, &ROWS].map(|desc| table.column(desc));
+        let [duration, success, rows, data_age] =
+            [&DURATION, &SUCCESS, &ROWS, &DATA_AGE].map(|desc| table.column(desc));
         for ran in &pass.collectors {
-            let found = self.queries.iter().find(|query| query.spec().name == ran.name);
+            let found = query(ran.name);
             let count = found.and_then(|query| query.rows()).filter(|_| !ran.outcome.is_failure());
+            let background = found.and_then(|query| query.background());
+            let took = background.map_or(ran.duration, |(_, duration)| duration);
             table
                 .row(&[ran.name])
-                .set(duration, ran.duration.as_secs_f64())
+                .set(duration, took.as_secs_f64())
                 .set(success, flag(!ran.outcome.is_failure()))
-                .set_some(rows, count.map(|count| count as f64));
+                .set_some(rows, count.map(|count| count as f64))
+                .set_some(data_age, background.and_then(|(age, _)| age).map(|age| age.as_secs_f64()));
         }
         let table = page.table(&["query", "outcome"]);
         let outcome = table.column(&OUTCOME);

@@ -149,6 +149,20 @@ impl Snapshot {
         }
     }
 
+    /// Labels and value of each sample of a family that has one value a row.
+    pub fn values<'a>(&'a self, family: &'a str) -> impl Iterator<Item = (Vec<(String, String)>, f64)> + 'a {
+        let parts = self.families().into_iter().filter(move |part| self.name(*part) == family);
+        parts.flat_map(move |part| {
+            let (table, first) = (&self.tables[part.0], self.family(part).first);
+            (0..table.rows()).filter_map(move |row| {
+                let labels = table.canonical_labels(row).into_iter();
+                let labels =
+                    labels.map(|(name, value)| (name.to_owned(), labels::unescape(value).into_owned()));
+                table.value(first, row).map(|value| (labels.collect(), value))
+            })
+        })
+    }
+
     /// Whether there is no sample.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

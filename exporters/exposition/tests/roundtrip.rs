@@ -153,3 +153,19 @@ fn a_family_in_two_tables_is_one_family() {
     snapshot.seal();
     assert_eq!((snapshot.duplicates(), snapshot.rejected()), (2, 2));
 }
+
+#[test]
+fn values_of_a_family_are_found_in_all_its_tables() {
+    let desc = Desc::gauge("g", "A gauge.");
+    let mut snapshot = Snapshot::new();
+    for value in ["a\"b", "c"] {
+        let table = snapshot.table(&["l"]);
+        let column = table.column(&desc);
+        table.row(&[value]).set(column, 1.0);
+    }
+    snapshot.add_labels(&[("node", "n")]);
+    let labels = |value: &str| vec![("l".to_owned(), value.to_owned()), ("node".to_owned(), "n".to_owned())];
+    let found: Vec<_> = snapshot.values("g").collect();
+    assert_eq!(found, [(labels("a\"b"), 1.0), (labels("c"), 1.0)]);
+    assert_eq!(snapshot.values("other").count(), 0);
+}

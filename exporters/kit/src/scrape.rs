@@ -38,6 +38,25 @@ pub trait Source: Send + Sync + 'static {
     fn finish(&self, pass: Pass<Self::Session>, page: &mut Snapshot);
 }
 
+/// What makes the pages of a path: a scraper of one target, or of several at once.
+pub trait Pages: Send + Sync + 'static {
+    /// Names of the collectors that are switched on.
+    fn enabled(&self) -> Vec<&'static str>;
+
+    /// A page, by the deadline.
+    fn page(self: Arc<Self>, selection: Selection, deadline: Instant) -> BoxFuture<'static, Arc<Page>>;
+}
+
+impl<S: Source> Pages for Scraper<S> {
+    fn enabled(&self) -> Vec<&'static str> {
+        Scraper::enabled(self)
+    }
+
+    fn page(self: Arc<Self>, selection: Selection, deadline: Instant) -> BoxFuture<'static, Arc<Page>> {
+        async move { self.scrape(selection, deadline).await }.boxed()
+    }
+}
+
 /// What a pass came to.
 pub struct Pass<S> {
     /// The session, or why there was none.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use exporter_kit::app::{Handler, Reload, TelemetryStats, Web, metrics};
 use exporter_kit::page::Page;
@@ -27,8 +28,12 @@ const LOAD_ERROR: Desc = Desc::gauge(
     "Whether the user queries file was loaded and parsed successfully (1 for error, 0 for success).",
 );
 const RELOAD: Desc = Desc::gauge(
-    "pg_exporter_config_last_reload_successful",
+    "postgres_exporter_config_last_reload_successful",
     "Whether the last reload of the configuration was successful.",
+);
+const RELOAD_TIME: Desc = Desc::gauge(
+    "postgres_exporter_config_last_reload_success_timestamp_seconds",
+    "Unix time of the last successful reload of the configuration.",
 );
 
 /// What is made of flags, environment and files.
@@ -51,11 +56,12 @@ pub struct UserQueries {
 }
 
 /// How reading the files ended; on the page.
-#[derive(Default)]
 struct Status {
     /// File, its digest, and whether it could not be used.
     queries: RwLock<Option<(String, String, bool)>>,
     reload_failed: AtomicBool,
+    /// When all files were last read.
+    read: RwLock<SystemTime>,
 }
 
 /// The servers of `/metrics` as one scraper.
@@ -96,7 +102,7 @@ pub fn source(cli: &Cli, connector: Connector, queries: &UserQueries, first: boo
         .copied()
         .filter(|collector| shown(collector.spec.name) || collector.is_default_metric(compat))
         .collect();
-    let user = queries::collectors(&queries.namespaces, &connector, cli.discovery().as_ref());
+    let user = queries::collectors(&queries.namespaces, &connector, cli.discovery());
     PgSource::new(connector, options, &enabled).with_queries(user)
 }
 
@@ -174,7 +180,11 @@ impl Exporter {
         stats: Arc<TelemetryStats>,
     ) -> anyhow::Result<Arc<Exporter>> {
         let web = cli.web();
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status {
+            queries: RwLock::default(),
+            reload_failed: AtomicBool::new(false),
+            read: RwLock::new(SystemTime::now()),
+        });
         let queries = status.user_queries(&cli).unwrap_or_else(|error| {
             tracing::error!(error = format!("{error:#}"), "cannot use the file of --extend.query-path");
             UserQueries::default()
@@ -233,6 +243,7 @@ impl Exporter {
             *current = Arc::clone(&queries);
         }
         self.probe.replace(rules(&self.cli, config, &queries));
+        *self.status.read.write().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
         Ok(())
     }
 }
@@ -262,6 +273,8 @@ fn decorate(
     move |page| {
         self_metrics::append(page, &stats);
         page.sample(&RELOAD, f64::from(u8::from(!status.reload_failed.load(Ordering::Relaxed))));
+        let read = *status.read.read().unwrap_or_else(PoisonError::into_inner);
+        page.sample(&RELOAD_TIME, read.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         if let Some((file, digest, failed)) = &*status.queries.read().unwrap_or_else(PoisonError::into_inner)
         {
             let mut own = Snapshot::new();

@@ -1,22 +1,19 @@
 //! Statements on what an extension brings: found in whatever schema it is in, written for the version it has there,
 //! which need not be the newest that the server offers.
 
-use exporter_kit::collector::{CollectError, Outcome};
+use exporter_kit::collector::{BoxFuture, CollectError, Outcome};
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
 use crate::session::PgSession;
 
-/// A statement on an extension's functions.
+/// Statements on an extension's functions.
 pub struct OfExtension {
     /// Name of the extension.
     pub name: &'static str,
-    /// First version of it that has what the statement needs.
+    /// First version of it that has what the statements need.
     pub since: ExtensionVersion,
-    /// The statement; every column of type text.
-    pub sql: fn(&PgSession, &Extension) -> String,
-    /// From rows to samples.
-    pub decode: fn(&Rows, &PgSession, &mut Snapshot),
+    /// Reads it.
+    pub read: for<'a> fn(&'a PgSession, &'a Extension) -> BoxFuture<'a, Result<Snapshot, CollectError>>,
     /// What it may put on the page; for the documentation.
     pub families: &'static [&'static Desc],
 }
@@ -34,28 +31,25 @@ pub struct Extension {
 }
 
 impl OfExtension {
-    /// Runs the statement. Where the extension is, is asked once and remembered; a statement that fails asks again.
+    /// Runs the statements. Where the extension is, is asked once and remembered; a statement that fails asks again.
     pub(crate) async fn run(&self, session: &PgSession) -> Result<Snapshot, CollectError> {
         let known = match session.memory().extension(self.name) {
             Some(known) => known,
             None => self.find(session).await?,
         };
-        let rows = match self.rows(session, &known).await {
+        match self.read(session, &known).await {
             Err(error) if error.outcome == Outcome::Error => {
                 let found = self.find(session).await?;
                 if found == known {
                     return Err(error);
                 }
-                self.rows(session, &found).await?
+                self.read(session, &found).await
             }
-            result => result?,
-        };
-        let mut snapshot = Snapshot::new();
-        (self.decode)(&rows, session, &mut snapshot);
-        Ok(snapshot)
+            result => result,
+        }
     }
 
-    async fn rows(&self, session: &PgSession, extension: &Extension) -> Result<Rows, CollectError> {
+    async fn read(&self, session: &PgSession, extension: &Extension) -> Result<Snapshot, CollectError> {
         if extension.version < self.since {
             let ((major, minor), (needs_major, needs_minor)) = (extension.version, self.since);
             let name = self.name;
@@ -65,7 +59,7 @@ impl OfExtension {
             );
             return Err(CollectError::new(Outcome::UnsupportedVersion, message));
         }
-        session.query(&(self.sql)(session, extension), true).await
+        (self.read)(session, extension).await
     }
 
     async fn find(&self, session: &PgSession) -> Result<Extension, CollectError> {

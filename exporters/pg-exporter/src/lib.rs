@@ -3,8 +3,8 @@
 //! # Layout
 //! - [`collectors`]: one file each; what is collected.
 //! - [`sql`]: what a collector is made of: statements described as data.
-//! - [`extension`]: statements on what an extension brings.
-//! - [`session`], `sizes`: the two lanes to a server, for statistics and for disk space.
+//! - [`extension`]: statements on what an extension brings; `sticky`: which of many counters are shown.
+//! - [`session`], `sizes`, `databases`: the lanes to a server, for statistics, disk space, and other databases.
 //! - [`source`]: the target as the scrape engine sees it, and `pg_up`; [`servers`]: several of them.
 //! - [`queries`]: queries of the user's own.
 //! - [`config`], [`probe`]: targets that requests name, and who may be reached.
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod collectors;
 pub mod commands;
 pub mod config;
+mod databases;
 pub mod exporter;
 pub mod extension;
 pub mod options;
@@ -26,3 +27,4 @@ pub mod session;
 mod sizes;
 pub mod source;
 pub mod sql;
+mod sticky;

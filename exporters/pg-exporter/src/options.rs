@@ -1,6 +1,10 @@
 //! What the user chose that collectors need to know.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
+
+use exporter_kit::config::GoDuration;
+use exporter_kit::targets::glob;
 
 /// Whose shape the page has where versions of postgres_exporter differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -14,8 +18,19 @@ pub enum Compat {
     V0_20,
 }
 
+impl Compat {
+    /// What the peer calls one of our collectors on its page.
+    #[must_use]
+    pub fn collector(self, name: &str) -> &str {
+        match (self, name) {
+            (Compat::V0_19, "replication_slots") => "replication_slot",
+            _ => name,
+        }
+    }
+}
+
 /// The same for every scrape of a target.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Whose shape the page has.
     pub compat: Compat,
@@ -27,8 +42,10 @@ pub struct Options {
     pub disable_default_metrics: bool,
     /// Namespaces of the user's queries: default metrics under these names are left out.
     pub replaced: Vec<String>,
-    /// Databases whose size is not asked for.
-    pub exclude_databases: Vec<String>,
+    /// Which databases are left out, and which are taken where there is a choice.
+    pub names: DatabaseNames,
+    /// Whose tables, indexes, functions and sequences are shown.
+    pub databases: Databases,
     /// How old sizes may get before a scrape starts to refresh them; zero waits for new ones on every scrape.
     pub size_refresh: Duration,
     /// How long the server works on one statement of a scrape.
@@ -53,6 +70,63 @@ impl Options {
     }
 }
 
+/// Databases by name; `*` stands for any text.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct DatabaseNames {
+    /// The only databases that --databases=all and --auto-discover-databases take, separated by commas; * is any text
+    #[arg(long = "include-databases", value_name = "NAMES", value_delimiter = ',')]
+    pub include: Vec<String>,
+    /// Databases whose size and limit are left out, separated by commas; * is any text. --databases=all and
+    /// --auto-discover-databases skip them, too
+    #[arg(long = "exclude-databases", value_name = "NAMES", value_delimiter = ',')]
+    pub exclude: Vec<String>,
+}
+
+impl DatabaseNames {
+    /// Whether a database is left out.
+    pub(crate) fn exclude(&self, name: &str) -> bool {
+        self.exclude.iter().any(|pattern| glob(pattern, name))
+    }
+
+    /// Whether a database is one of those that are wanted besides the connected one.
+    pub(crate) fn want(&self, name: &str) -> bool {
+        // `--include-databases=` includes all, as in postgres_exporter.
+        let mut patterns = self.include.iter().filter(|pattern| !pattern.is_empty()).peekable();
+        let included = patterns.peek().is_none() || patterns.any(|pattern| glob(pattern, name));
+        included && !self.exclude(name)
+    }
+}
+
+/// Which databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum WhichDatabases {
+    /// The connected one, as postgres_exporter does.
+    #[default]
+    Connected,
+    /// All that can be connected to.
+    All,
+}
+
+/// Whose tables, indexes, functions and sequences are shown.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Databases {
+    /// Whose tables, indexes, functions and sequences are shown; those of others are read in the background
+    #[arg(id = "databases", long = "databases", value_enum, default_value_t)]
+    pub which: WhichDatabases,
+    /// --databases=all: sessions in other databases at a time
+    #[arg(id = "databases_sessions", long = "databases.sessions", value_name = "N", default_value = "2")]
+    pub sessions: NonZeroUsize,
+    /// --databases=all: how old what was read in another database may get before a scrape starts to read it again;
+    /// 0 reads on every scrape, and waits
+    #[arg(
+        id = "databases_refresh",
+        long = "databases.refresh",
+        value_name = "DURATION",
+        default_value = "1m"
+    )]
+    pub refresh: GoDuration,
+}
+
 /// What `stat_statements` shows; names and defaults of postgres_exporter.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Statements {
@@ -75,6 +149,10 @@ pub struct Statements {
         default_value_t = 100
     )]
     pub limit: u32,
+    /// stat_statements: go on showing a statement until half as many again as the limit are longer, and count all that is
+    /// not shown of a database under user and queryid "other"
+    #[arg(id = "statements_sticky", long = "collector.stat_statements.sticky")]
+    pub sticky: bool,
     /// stat_statements: databases to leave out, separated by commas
     #[arg(
         id = "statements_exclude_databases",

@@ -1,16 +1,14 @@
 //! `/probe`: targets that a request names, each with a scraper that is kept warm; `/sd`: a list of them for Prometheus.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use exporter_kit::app::{Handler, Reply, Request, TelemetryStats, Web, metrics, text};
+use exporter_kit::app::{Handler, Reply, Request, TelemetryStats, Web, metrics, service_discovery, text};
 use exporter_kit::scrape::Scraper;
 use exporter_kit::targets::Recent;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use pg_client::{Connector, Environment};
-use serde_json::json;
 
 use crate::config::{Config, Refusal};
 use crate::source::PgSource;
@@ -99,26 +97,13 @@ impl Probe {
     }
 
     fn list(&self, request: &Request) -> Reply {
-        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let Some(address) = host.or_else(|| request.uri.authority().map(http::uri::Authority::as_str)) else {
-            return text(StatusCode::BAD_REQUEST, "the request names no host\n");
-        };
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        let groups: Vec<_> = rules
-            .config
-            .listed()
-            .map(|(target, entry)| {
-                let mut labels: BTreeMap<&str, &str> =
-                    [("__metrics_path__", "/probe"), ("__param_target", target), ("instance", target)].into();
-                if let Some(module) = entry.auth_modules.first() {
-                    labels.insert("__param_auth_module", module);
-                }
-                labels.extend(entry.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-                json!({ "targets": [address], "labels": labels })
-            })
-            .collect();
-        let mut reply = text(StatusCode::OK, serde_json::Value::from(groups).to_string());
-        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        reply
+        let groups = rules.config.listed().map(|(target, entry)| {
+            let module = entry.auth_modules.first().map(|module| ("__param_auth_module", module.as_str()));
+            let fixed = [("__param_target", target), ("instance", target)].into_iter().chain(module);
+            let own = entry.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            fixed.chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        });
+        service_discovery(request, "/probe", groups)
     }
 }

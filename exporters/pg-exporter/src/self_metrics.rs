@@ -19,7 +19,7 @@ pub fn append(page: &mut Snapshot, stats: &TelemetryStats) {
     let table = page.table(&["code"]);
     let requests = table.column(&REQUESTS);
     let mut by_code = stats.by_code();
-    for code in [200, 400, 503] {
+    for code in [200, 500, 503] {
         by_code.entry(code).or_default();
     }
     for (code, count) in by_code {

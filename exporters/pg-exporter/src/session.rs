@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use exporter_kit::collector::{CollectError, Outcome};
 use exposition::Snapshot;
-use pg_client::{ConnectError, ConnectErrorKind, Lease, Limits, QueryError, QueryErrorKind, Rows};
+use pg_client::{ConnectError, ConnectErrorKind, Dsn, Lease, Limits, QueryError, QueryErrorKind, Rows};
 use tokio::sync::RwLock;
 use tokio::time::Instant;
 
+use crate::collectors::stat_statements;
 use crate::extension::Extension;
-use crate::options::Options;
+use crate::options::{Options, WhichDatabases};
 use crate::sizes::Sizes;
 use crate::sql::{SETTINGS, ServerLabel};
 
@@ -26,6 +27,7 @@ pub struct PgSession {
     lease: RwLock<Result<Lease, CollectError>>,
     major: u32,
     server_label: String,
+    database: String,
     deadline: Instant,
     options: Arc<Options>,
     memory: Arc<Memory>,
@@ -42,6 +44,8 @@ pub(crate) struct Memory {
     results: Mutex<HashMap<&'static str, (String, Arc<Snapshot>)>>,
     /// Where extensions are.
     extensions: Mutex<HashMap<&'static str, Extension>>,
+    /// What is shown of pg_stat_statements.
+    statements: Mutex<stat_statements::Kept>,
 }
 
 impl Memory {
@@ -53,6 +57,11 @@ impl Memory {
     /// Keeps a result.
     pub(crate) fn put(&self, name: &'static str, key: String, snapshot: Snapshot) {
         locked(&self.results).insert(name, (key, Arc::new(snapshot)));
+    }
+
+    /// What is shown of pg_stat_statements.
+    pub(crate) fn statements(&self) -> MutexGuard<'_, stat_statements::Kept> {
+        locked(&self.statements)
     }
 
     /// Where an extension was found.
@@ -78,7 +87,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl PgSession {
     pub(crate) fn new(
         lease: Lease,
-        server_label: String,
+        dsn: &Dsn,
         deadline: Instant,
         options: Arc<Options>,
         memory: Arc<Memory>,
@@ -89,7 +98,8 @@ impl PgSession {
         PgSession {
             lease: RwLock::new(Ok(lease)),
             major,
-            server_label,
+            server_label: dsn.server_label(),
+            database: dsn.dbname().to_owned(),
             deadline,
             options,
             memory,
@@ -195,6 +205,13 @@ impl PgSession {
             self.options.constant_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let labels: Vec<_> = [("server", self.server_label.as_str())].into_iter().chain(constant).collect();
         snapshot.add_labels(&labels);
+    }
+
+    /// Tells what is one database's from that of others, where there are others. Most series say it themselves.
+    pub(crate) fn add_database_label(&self, snapshot: &mut Snapshot) {
+        if self.options.databases.which == WhichDatabases::All {
+            snapshot.add_labels(&[("datname", &self.database)]);
+        }
     }
 
     /// `host:port` of the target.

@@ -3,7 +3,7 @@
 //! Size functions walk files and take locks, so they must not hold up the statistics. A scrape reads the last result
 //! and its age; when that is old, the scrape starts a refresh and does not wait for it, unless there is no result yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,9 +22,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// Kinds of size, as they are called in metrics.
 const KINDS: [&str; 2] = ["database_sizes", "relation_sizes"];
 
-/// How long a refresh may take. Nobody waits for it, but it must end.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
-
 const DATABASES: &str = "
     SELECT d.datname,
            CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT')
@@ -33,7 +30,10 @@ const DATABASES: &str = "
     FROM pg_catalog.pg_database d";
 
 const RELATIONS: &str = "
-    SELECT n.nspname, c.relname, pg_catalog.pg_indexes_size(c.oid), pg_catalog.pg_table_size(c.oid)
+    SELECT n.nspname, c.relname,
+           CASE WHEN locked.relation IS NULL THEN pg_catalog.pg_indexes_size(c.oid) END,
+           CASE WHEN locked.relation IS NULL THEN pg_catalog.pg_table_size(c.oid) END,
+           locked.relation IS NOT NULL
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN (SELECT DISTINCT coalesce(i.indrelid, l.relation) AS relation
@@ -46,8 +46,7 @@ const RELATIONS: &str = "
     WHERE (c.relkind IN ('r', 't', 'm')
            OR c.relkind = 'p' AND pg_catalog.current_setting('server_version_num')::int >= 140000)
       AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-      AND n.nspname !~ '^pg_toast'
-      AND locked.relation IS NULL";
+      AND n.nspname !~ '^pg_toast'";
 
 /// Disk space of one relation.
 #[derive(Clone, Debug)]
@@ -74,6 +73,8 @@ impl<T> Dated<T> {
 struct Last {
     databases: Option<Dated<HashMap<String, f64>>>,
     relations: Option<Dated<Vec<Relation>>>,
+    /// Relations of the last refresh that are left out because of a lock.
+    locked: Option<usize>,
     /// How the last refresh ended, by kind of size.
     outcomes: [Option<Outcome>; 2],
     /// Set while a refresh runs; its receivers wake when it ends.
@@ -85,6 +86,8 @@ struct Last {
 pub(crate) struct Sizes {
     warm: Warm,
     max_age: Duration,
+    /// How long a refresh may take.
+    timeout: Duration,
     wanted: Wanted,
     last: Mutex<Last>,
     throttle: Throttle,
@@ -98,9 +101,28 @@ pub(crate) struct Wanted {
 }
 
 impl Sizes {
-    pub(crate) fn new(warm: Warm, max_age: Duration, wanted: Wanted) -> Arc<Sizes> {
+    pub(crate) fn new(warm: Warm, max_age: Duration, timeout: Duration, wanted: Wanted) -> Arc<Sizes> {
         let throttle = Throttle::new(Duration::from_secs(60));
-        Arc::new(Sizes { warm, max_age, wanted, last: Mutex::default(), throttle })
+        Arc::new(Sizes { warm, max_age, timeout, wanted, last: Mutex::default(), throttle })
+    }
+
+    /// Reads the sizes, unless the last attempt is younger than this.
+    pub(crate) async fn refresh_after(&self, age: Duration) {
+        let due = {
+            let mut last = self.last();
+            let due = last.attempted.is_none_or(|at| at.elapsed() >= age);
+            if due {
+                last.attempted = Some(Instant::now());
+            }
+            due
+        };
+        if due && self.wants_any() {
+            self.refresh().await;
+        }
+    }
+
+    fn wants_any(&self) -> bool {
+        self.wanted.databases || self.wanted.relations
     }
 
     /// Sees to it that there are sizes: starts a refresh when the last one is too old. Waits for it, until the deadline,
@@ -115,7 +137,7 @@ impl Sizes {
 
     /// The refresh that runs, if one is due, and whether to wait for it.
     fn start(self: &Arc<Self>) -> Option<(watch::Receiver<()>, bool)> {
-        if !self.wanted.databases && !self.wanted.relations {
+        if !self.wants_any() {
             return None;
         }
         let mut last = self.last();
@@ -140,9 +162,10 @@ impl Sizes {
     }
 
     async fn refresh(&self) {
-        let deadline = Instant::now() + REFRESH_TIMEOUT;
+        let deadline = Instant::now() + self.timeout;
         let limits = Limits {
-            statement_timeout: Some(REFRESH_TIMEOUT),
+            // A little less, so that the server's word for it still arrives.
+            statement_timeout: Some(self.timeout.mul_f32(0.9)),
             lock_timeout: Some(LOCK_TIMEOUT),
             deadline: Some(deadline),
             ..Limits::default()
@@ -173,6 +196,7 @@ impl Sizes {
             last.databases = Some(Dated::now(database_sizes(&rows)));
         }
         if let Some(Ok(rows)) = relations {
+            last.locked = Some(locked(&rows));
             last.relations = Some(Dated::now(relation_sizes(&rows)));
         }
     }
@@ -185,7 +209,15 @@ impl Sizes {
             && let Some(suppressed) = self.throttle.check(KINDS[index])
         {
             let (data, outcome) = (KINDS[index], error.outcome.as_str());
-            tracing::warn!(data, outcome, error = error.message, suppressed, "cannot refresh sizes");
+            let database = self.warm.connector().dsn().dbname();
+            tracing::warn!(
+                data,
+                database,
+                outcome,
+                error = error.message,
+                suppressed,
+                "cannot refresh sizes"
+            );
         }
     }
 
@@ -203,6 +235,11 @@ impl Sizes {
         self.last().relations.as_ref().map(|sizes| Arc::clone(&sizes.value))
     }
 
+    /// Relations that the last refresh left out because of a lock.
+    pub(crate) fn locked(&self) -> Option<usize> {
+        self.last().locked
+    }
+
     /// By kind of size: how old it is, and how its last refresh ended.
     pub(crate) fn state(&self) -> [(&'static str, Option<Duration>, Option<Outcome>); 2] {
         let last = self.last();
@@ -216,6 +253,12 @@ impl Sizes {
 
 fn database_sizes(rows: &Rows) -> HashMap<String, f64> {
     rows.iter().filter_map(|row| Some((row.get(0)?.to_owned(), row.float(1)?))).collect()
+}
+
+/// A lock on a table and one on its TOAST table are one relation left out.
+fn locked(rows: &Rows) -> usize {
+    let locked = rows.iter().filter(|row| row.get(4) == Some("t"));
+    locked.map(|row| (row.get(0), row.get(1))).collect::<HashSet<_>>().len()
 }
 
 fn relation_sizes(rows: &Rows) -> Vec<Relation> {

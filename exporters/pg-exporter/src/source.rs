@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector};
 use exporter_kit::scrape::{Pass, Source};
@@ -10,10 +11,11 @@ use futures_util::FutureExt;
 use pg_client::{Connector, Warm};
 use tokio::time::Instant;
 
-use crate::options::Options;
+use crate::databases::Databases;
+use crate::options::{Options, WhichDatabases};
 use crate::session::{LOCK_TIMEOUT, Memory, PgSession, connect_error};
 use crate::sizes::{Sizes, Wanted};
-use crate::sql::PgCollector;
+use crate::sql::{PgCollector, Scope};
 
 const UP: Desc =
     Desc::gauge("pg_up", "Whether the last scrape was able to connect to the server and got a reply.");
@@ -38,10 +40,17 @@ const COLLECTOR_OUTCOME: Desc = Desc::gauge(
 );
 const DATA_AGE: Desc =
     Desc::gauge("pg_exporter_data_age_seconds", "Age of data that is not read on every scrape.");
+const LOCKED: Desc = Desc::gauge(
+    "pg_exporter_locked_relations",
+    "Number of relations without a size because of an ACCESS EXCLUSIVE lock, held or waited for, when sizes were refreshed.",
+);
 const DUPLICATES: Desc = Desc::counter(
     "pg_exporter_duplicate_samples_dropped_total",
     "Samples dropped because the page had a series with the same labels.",
 );
+
+/// How long a refresh of sizes may take. Nobody waits for it, but it must end.
+const SIZES_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One PostgreSQL server.
 pub struct PgSource {
@@ -49,6 +58,8 @@ pub struct PgSource {
     sizes: Arc<Sizes>,
     options: Arc<Options>,
     memory: Arc<Memory>,
+    /// Of `--databases=all`.
+    databases: Option<Arc<Databases>>,
     collectors: Vec<Box<dyn Collector<PgSession>>>,
     scrapes: AtomicU64,
     duplicates: AtomicU64,
@@ -59,12 +70,27 @@ impl PgSource {
     pub fn new(connector: Connector, options: Options, enabled: &[&'static PgCollector]) -> PgSource {
         let has = |name: &str| enabled.iter().any(|collector| collector.spec.name == name);
         let wanted = Wanted { databases: has("database"), relations: has("stat_user_tables") };
+        let options = Arc::new(options);
+        let mut collectors: Vec<Box<dyn Collector<PgSession>>> =
+            enabled.iter().map(|collector| Box::new(*collector) as Box<_>).collect();
+        let of_database = enabled
+            .iter()
+            .copied()
+            .filter(|collector| collector.scope == Scope::Database)
+            .collect::<Vec<_>>();
+        let everywhere = options.databases.which == WhichDatabases::All && !of_database.is_empty();
+        let databases = everywhere
+            .then(|| Arc::new(Databases::new(connector.clone(), Arc::clone(&options), of_database)));
+        if let Some(databases) = &databases {
+            collectors.push(Box::new(Arc::clone(databases)));
+        }
         PgSource {
-            sizes: Sizes::new(Warm::new(connector.clone()), options.size_refresh, wanted),
+            sizes: Sizes::new(Warm::new(connector.clone()), options.size_refresh, SIZES_TIMEOUT, wanted),
             warm: Warm::new(connector.with_session_limits(options.statement_timeout, LOCK_TIMEOUT)),
-            options: Arc::new(options),
+            options,
             memory: Arc::default(),
-            collectors: enabled.iter().map(|collector| Box::new(*collector) as Box<_>).collect(),
+            databases,
+            collectors,
             scrapes: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
         }
@@ -78,6 +104,11 @@ impl PgSource {
     pub fn with_queries(mut self, queries: Vec<Box<dyn Collector<PgSession>>>) -> PgSource {
         self.collectors.splice(0..0, queries);
         self
+    }
+
+    /// What is read in other databases, with `--databases=all`.
+    pub(crate) fn databases(&self) -> Option<&Databases> {
+        self.databases.as_deref()
     }
 
     /// `host:port` of the target.
@@ -98,7 +129,7 @@ impl Source for PgSource {
             let lease = self.warm.lease(deadline).await.map_err(|error| connect_error(&error))?;
             Ok(PgSession::new(
                 lease,
-                self.server_label(),
+                self.warm.connector().dsn(),
                 deadline,
                 Arc::clone(&self.options),
                 Arc::clone(&self.memory),
@@ -129,7 +160,7 @@ impl Source for PgSource {
         let (duration, success) = (table.column(&COLLECTOR_DURATION), table.column(&COLLECTOR_SUCCESS));
         for ran in &pass.collectors {
             table
-                .row(&[ran.name])
+                .row(&[self.options.compat.collector(ran.name)])
                 .set(duration, ran.duration.as_secs_f64())
                 .set(success, flag(!ran.outcome.is_failure()));
         }
@@ -143,6 +174,9 @@ impl Source for PgSource {
             if let Some(ended) = ended {
                 table.row(&[data, ended.as_str()]).set(outcome, 1.0);
             }
+        }
+        if let Some(locked) = self.sizes.locked() {
+            page.sample(&LOCKED, locked as f64);
         }
         let table = page.table(&["data"]);
         let age = table.column(&DATA_AGE);

@@ -19,8 +19,32 @@ use crate::session::PgSession;
 pub struct PgCollector {
     /// What it says of itself.
     pub spec: Spec,
+    /// Whose statistics it reads.
+    pub scope: Scope,
+    /// What makes it cost more.
+    pub cost: Cost,
     /// Its statements. They leave together.
     pub queries: &'static [Query],
+}
+
+/// Whose statistics a collector reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The server's: the same from every database.
+    Server,
+    /// Those of one database: seen from inside it only.
+    Database,
+}
+
+/// What a collector costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// The same few rows on every server.
+    Low,
+    /// A row for each of these.
+    Grows(&'static str),
+    /// More than that, and why.
+    High(&'static str),
 }
 
 /// One statement, and what its result means.
@@ -110,15 +134,15 @@ pub struct Metric {
     desc: Desc,
     sql: &'static str,
     versions: Versions,
-    /// The name in 0.19, where it differs.
-    before_0_20: Option<&'static str>,
+    /// What 0.19 computes, where that is corrected.
+    sql_before_0_20: Option<&'static str>,
     /// 0.19 wrote NaN where the value is unknown.
     nan_before_0_20: bool,
 }
 
 impl Metric {
     const fn new(desc: Desc, sql: &'static str) -> Metric {
-        Metric { desc, sql, versions: Versions::ALL, before_0_20: None, nan_before_0_20: false }
+        Metric { desc, sql, versions: Versions::ALL, sql_before_0_20: None, nan_before_0_20: false }
     }
 
     /// A counter.
@@ -157,12 +181,15 @@ impl Metric {
         self
     }
 
-    /// What goes on the page under a compatibility mode.
-    fn desc(&self, compat: Compat) -> Desc {
-        match self.before_0_20 {
-            Some(name) if compat == Compat::V0_19 => Desc::new(self.desc.kind, name, self.desc.help.clone()),
-            _ => self.desc.clone(),
-        }
+    /// Computed in another way by 0.19.
+    #[must_use]
+    pub const fn before_0_20(mut self, sql: &'static str) -> Metric {
+        self.sql_before_0_20 = Some(sql);
+        self
+    }
+
+    fn sql(&self, compat: Compat) -> &'static str {
+        self.sql_before_0_20.filter(|_| compat == Compat::V0_19).unwrap_or(self.sql)
     }
 }
 
@@ -171,9 +198,9 @@ impl Columns {
         self.metrics.iter().filter(move |metric| metric.versions.contains(major))
     }
 
-    fn sql(&self, major: u32) -> String {
+    fn sql(&self, major: u32, compat: Compat) -> String {
         let labels = self.labels.iter().map(|(_, sql)| *sql);
-        let columns = labels.chain(self.metrics(major).map(|metric| metric.sql));
+        let columns = labels.chain(self.metrics(major).map(|metric| metric.sql(compat)));
         let columns: Vec<String> = columns.map(|sql| format!("({sql})::text")).collect();
         format!("SELECT {} {}", columns.join(", "), self.from)
     }
@@ -184,9 +211,7 @@ impl Columns {
         let compat = session.options().compat;
         let columns: Vec<_> = self
             .metrics(session.major())
-            .map(|metric| {
-                (table.column(&metric.desc(compat)), metric.nan_before_0_20 && compat == Compat::V0_19)
-            })
+            .map(|metric| (table.column(&metric.desc), metric.nan_before_0_20 && compat == Compat::V0_19))
             .collect();
         let mut values = vec![""; names.len()];
         for row in rows.iter() {
@@ -213,7 +238,9 @@ impl Query {
 
     async fn run(&self, session: &PgSession) -> Result<Snapshot, CollectError> {
         let (sql, fixed, server_label) = match self {
-            Query::Columns(columns) => (columns.sql(session.major()), true, columns.server_label),
+            Query::Columns(columns) => {
+                (columns.sql(session.major(), session.options().compat), true, columns.server_label)
+            }
             Query::Custom(custom) => ((custom.sql)(session), custom.fixed, custom.server_label),
             Query::OfExtension(query) => return query.run(session).await,
         };
@@ -242,10 +269,17 @@ impl Query {
         }
     }
 
-    /// What it may put on the page.
-    pub fn families(&self) -> Vec<Desc> {
+    /// What it may put on the page; that of one major version, if one is named.
+    pub fn families(&self, major: Option<u32>) -> Vec<Desc> {
+        let applies = |versions: Versions| major.is_none_or(|major| versions.contains(major));
+        if !applies(self.versions()) {
+            return Vec::new();
+        }
         match self {
-            Query::Columns(columns) => columns.metrics.iter().map(|metric| metric.desc.clone()).collect(),
+            Query::Columns(columns) => {
+                let metrics = columns.metrics.iter().filter(|metric| applies(metric.versions));
+                metrics.map(|metric| metric.desc.clone()).collect()
+            }
             Query::Custom(custom) => custom.families.iter().map(|desc| (*desc).clone()).collect(),
             Query::OfExtension(query) => query.families.iter().map(|desc| (*desc).clone()).collect(),
         }
@@ -279,6 +313,9 @@ impl Collector<PgSession> for &'static PgCollector {
             let mut snapshot = Snapshot::new();
             for part in try_join_all(applicable.into_iter().map(|query| query.run(session))).await? {
                 snapshot.append(part);
+            }
+            if self.scope == Scope::Database {
+                session.add_database_label(&mut snapshot);
             }
             Ok(snapshot)
         }

@@ -1,5 +1,5 @@
-//! One kept session for a target. A lease hands it out to one user at a time, replaces it when it turns out closed,
-//! and gives it back when it is still good. Failed connects are backed off for background work only.
+//! One session for a target. A lease hands it out to one user at a time, replaces it when it turns out closed, and
+//! gives it back when it is still good and to be kept. Failed connects are backed off for background work only.
 
 use crate::connect::{ConnectError, ConnectErrorKind, Connector, random};
 use crate::session::Session;
@@ -20,6 +20,8 @@ pub struct Warm {
 
 struct Shared {
     connector: Connector,
+    /// Whether the session outlives its lease.
+    keep: bool,
     permit: Arc<Semaphore>,
     state: Mutex<State>,
 }
@@ -35,7 +37,16 @@ struct State {
 impl Warm {
     /// Nothing is opened yet.
     pub fn new(connector: Connector) -> Warm {
-        let shared = Shared { connector, permit: Arc::new(Semaphore::new(1)), state: Mutex::default() };
+        Warm::with(connector, true)
+    }
+
+    /// Nothing is opened yet, and nothing will be kept: a session ends with its lease.
+    pub fn fleeting(connector: Connector) -> Warm {
+        Warm::with(connector, false)
+    }
+
+    fn with(connector: Connector, keep: bool) -> Warm {
+        let shared = Shared { connector, keep, permit: Arc::new(Semaphore::new(1)), state: Mutex::default() };
         Warm { shared: Arc::new(shared) }
     }
 
@@ -143,7 +154,7 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.session.is_healthy() && !self.shared.permit.is_closed() {
+        if self.shared.keep && self.session.is_healthy() && !self.shared.permit.is_closed() {
             self.shared.state().kept = Some(Arc::clone(&self.session));
         }
     }

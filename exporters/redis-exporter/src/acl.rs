@@ -7,7 +7,7 @@ use redis::{Arg, Cmd};
 
 use crate::collectors;
 use crate::options::Options;
-use crate::request::{Log, Request, Server};
+use crate::request::{self, Log, Request, Server};
 
 /// Commands whose subcommands have rules of their own.
 const CONTAINERS: &[&str] =
@@ -17,9 +17,12 @@ const CONTAINERS: &[&str] =
 #[rustfmt::skip]
 const LOST: &[(&str, &[&str])] = &[
     ("info", &["everything"]),
+    ("ping", &["exporter_last_scrape_ping_time_seconds"]),
     ("cluster|info", &["cluster_state", "cluster_slots_*", "cluster_known_nodes", "cluster_size", "cluster_current_epoch", "cluster_my_epoch", "cluster_messages_*", "cluster_stats_*", "cluster_links_*"]),
+    ("cluster|nodes", &["cluster_node_slots", "cluster_node_config_epoch", "all nodes of --cluster but its seeds", "/discover-cluster-nodes and /sd"]),
+    ("readonly", &["keys that a replica of a cluster reads for its master"]),
     ("cluster|slot-stats", &["cluster_slot_*"]),
-    ("config|get", &["config_*"]),
+    ("config|get", &["config_*", "rdb_current_size_bytes"]),
     ("client|list", &["connected_client_*", "client_group_*", "client_groups_folded", "client_top_memory_bytes"]),
     ("commandlog|get", &["commandlog_*"]),
     ("latency|histogram", &["commands_latencies_usec"]),
@@ -27,9 +30,9 @@ const LOST: &[(&str, &[&str])] = &[
     ("slowlog|get", &["slowlog_last_id", "last_slow_execution_duration_seconds", "slowlog_entries_total", "slowlog_entry_duration_seconds", "slowlog_entries_lost_total"]),
     ("slowlog|len", &["slowlog_length"]),
     ("select", &["what is asked for in other databases than the connection's"]),
-    ("scan", &["keys_count", "key_memory_usage_bytes", "key_size", "key_value", "key_value_as_string", "stream_*", "big_key_memory_bytes"]),
+    ("scan", &["keys_count", "key_memory_usage_bytes", "key_size", "key_value", "key_value_as_string", "stream_*", "big_key_memory_bytes", "key_group_*", "number_of_distinct_key_groups"]),
     ("type", &["key_size", "key_value", "key_value_as_string", "sampled_key_*"]),
-    ("memory|usage", &["key_memory_usage_bytes", "big_key_memory_bytes", "sampled_key_*"]),
+    ("memory|usage", &["key_memory_usage_bytes", "big_key_memory_bytes", "sampled_key_*", "key_group_*", "number_of_distinct_key_groups"]),
     ("strlen", &["key_size", "key_value", "key_value_as_string"]),
     ("hlen", &["key_size"]),
     ("llen", &["key_size"]),
@@ -45,10 +48,14 @@ const LOST: &[(&str, &[&str])] = &[
     ("xinfo|consumers", &["stream_group_consumer_*"]),
     ("eval", &["script_values"]),
     ("eval_ro", &["script_values"]),
-    ("sentinel|masters", &["sentinel_master_setting_*", "sentinel_master_ckquorum_status", "sentinel_master_ok_*"]),
+    ("sentinel|masters", &["sentinel_master_setting_*", "sentinel_master_config_epoch", "sentinel_master_last_ok_*", "sentinel_master_ok_*", "sentinel_peer_info"]),
     ("sentinel|ckquorum", &["sentinel_master_ckquorum_status"]),
-    ("sentinel|sentinels", &["sentinel_master_ok_sentinels"]),
+    ("sentinel|config", &["sentinel_config_*"]),
+    ("sentinel|sentinels", &["sentinel_master_ok_sentinels", "sentinel_peer_info"]),
     ("sentinel|slaves", &["sentinel_master_ok_slaves"]),
+    ("server", &["tile38_*"]),
+    ("ft._list", &["search_index_*"]),
+    ("ft.info", &["search_index_*"]),
 ];
 
 type Version = (u32, u32);
@@ -74,10 +81,7 @@ pub struct Need {
 
 impl Need {
     fn of(words: &[&str]) -> Self {
-        let mut command = Cmd::new();
-        for word in words {
-            command.arg(word);
-        }
+        let command = request::words(words);
         Self { name: name(&command), command }
     }
 
@@ -123,6 +127,14 @@ pub fn needs(options: &Options, server: &Server, client_name: bool) -> Vec<Need>
             needs.extend(lists.iter().map(|words| Need::of(words)));
         }
     };
+    add(features.ping, &[&["PING"]]);
+    let nodes = server.cluster && (features.whole_cluster || features.lists_nodes);
+    add(nodes, &[&["CLUSTER", "NODES"]]);
+    add(features.whole_cluster && features.only_replicas, &[&["READONLY"]]);
+    let config = options.config_command.as_deref().unwrap_or("CONFIG");
+    add(features.rdb_file_size && options.config_command.is_some(), &[&[config, "GET", "dir"]]);
+    add(features.search_indexes.is_some(), &[&["FT._LIST"], &["FT.INFO", "index"]]);
+    let groups = !features.key_groups.is_empty();
     let insight = features.sampler.is_some_and(|sampler| sampler.insight);
     let patterns = [&features.patterns, &features.stream_patterns, &features.count];
     let named = [&features.keys, &features.streams];
@@ -133,8 +145,9 @@ pub fn needs(options: &Options, server: &Server, client_name: bool) -> Vec<Need>
     let key = first(&[&features.keys, &features.patterns]);
     let key = key.as_str();
     let check = !(features.keys.is_empty() && features.patterns.is_empty());
-    add(insight || patterns.iter().any(|list| !list.is_empty()), &[&["SCAN", "0", "COUNT", "1"]]);
-    add(check || insight, &[&["TYPE", key], &["MEMORY", "USAGE", key]]);
+    add(insight || groups || patterns.iter().any(|list| !list.is_empty()), &[&["SCAN", "0", "COUNT", "1"]]);
+    add(check || insight, &[&["TYPE", key]]);
+    add(check || insight || groups, &[&["MEMORY", "USAGE", key]]);
     add(
         check,
         &[
@@ -156,8 +169,8 @@ pub fn needs(options: &Options, server: &Server, client_name: bool) -> Vec<Need>
     add(streams && features.stream_consumers, &[&["XINFO", "CONSUMERS", stream, "group"]]);
     let eval = if features.scripts_read_only { "EVAL_RO" } else { "EVAL" };
     add(!features.scripts.is_empty(), &[&[eval, "return {}", "0"]]);
-    let reads = insight || lists().next().is_some() || !features.scripts.is_empty();
-    add(insight || lists().any(|key| key.database != 0), &[&["SELECT", "0"]]);
+    let reads = insight || groups || lists().next().is_some() || !features.scripts.is_empty();
+    add(insight || groups || lists().any(|key| key.database != 0), &[&["SELECT", "0"]]);
     add(reads && server.version >= (7, 2), &[&["CLIENT", "NO-TOUCH", "on"]]);
     let mut unique: BTreeMap<String, Need> = BTreeMap::new();
     for need in needs {
@@ -169,7 +182,8 @@ pub fn needs(options: &Options, server: &Server, client_name: bool) -> Vec<Need>
 /// The keys that the exporter reads, as patterns.
 fn keys(options: &Options) -> Vec<String> {
     let features = &options.features;
-    if !features.scripts.is_empty() || features.sampler.is_some_and(|sampler| sampler.insight) {
+    let every = features.sampler.is_some_and(|sampler| sampler.insight) || !features.key_groups.is_empty();
+    if !features.scripts.is_empty() || every {
         return vec!["*".to_owned()];
     }
     let named = features.keys.iter().chain(&features.streams).map(|key| escape(&key.key));
@@ -198,6 +212,7 @@ pub fn rule(options: &Options, server: &Server, client_name: bool) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Features;
 
     fn server(version: (u32, u32), valkey: (u32, u32)) -> Server {
         Server { version, valkey, ..Server::default() }
@@ -214,6 +229,12 @@ mod tests {
              +slowlog|get +slowlog|len"
         );
         assert!(!rule(&options, (6, 2), (0, 0)).contains("histogram"));
+        let node = Server { cluster: true, ..server((7, 0), (0, 0)) };
+        let listing = Features { lists_nodes: true, ..Features::default() };
+        for (features, expected) in [(Features::default(), false), (listing, true)] {
+            let options = Options { features, ..Options::default() };
+            assert_eq!(super::rule(&options, &node, true).contains(&"+cluster|nodes".to_owned()), expected);
+        }
         assert!(rule(&options, (7, 2), (8, 1)).contains("+commandlog|get"));
         let mut options = options;
         options.features.keys = crate::options::KeyArg::parse_list("a*b").unwrap();

@@ -27,7 +27,7 @@ use crate::{acl, collectors, compare, families};
 pub async fn run(cli: &Cli, target: Option<Arc<Target>>, options: Arc<Options>) -> Result<(), Failure> {
     match cli.action() {
         Some(Action::Acl) => print(&rules(&options, cli.client_name())),
-        Some(Action::Families) => print(&families::table().or_failed()?),
+        Some(Action::Families) => print(&families::page().or_failed()?),
         action => {
             let target = target.context("there is no target: give --url").or_misconfigured()?;
             let work = Work { target, options, deadline: Instant::now() + cli.web.scrape_timeout.get() };

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
 
 /// What is wrong with an address or with the files it needs. Never shows a password.
 #[derive(Debug, thiserror::Error)]
@@ -167,8 +167,39 @@ impl Address {
     /// What names are to be resolved to, when it is not what the address says.
     pub fn resolver(&self) -> Option<impl redis::io::AsyncDNSResolver + use<>> {
         match (self.info.addr(), &self.tls.server_name) {
-            (redis::ConnectionAddr::TcpTls { host, .. }, Some(_)) => Some(Fixed(host.clone())),
+            (ConnectionAddr::TcpTls { host, .. }, Some(_)) => Some(Fixed(host.clone())),
             _ => None,
+        }
+    }
+
+    /// The same login and TLS at another place.
+    ///
+    /// # Errors
+    /// A file for TLS that cannot be used.
+    pub fn at(&self, host: &str, port: u16) -> Result<Self, AddressError> {
+        let mut addr = self.info.addr().clone();
+        match &mut addr {
+            ConnectionAddr::TcpTls { host: other, port: number, .. } => {
+                (*other, *number) = (host.to_owned(), port);
+            }
+            other => *other = ConnectionAddr::Tcp(host.to_owned(), port),
+        }
+        let info = self.info.clone().set_addr(addr);
+        let mut address = Self { info, tls: self.tls.clone(), shown: String::new() };
+        let scheme = if address.is_tls() { "rediss" } else { "redis" };
+        address.shown = format!("{scheme}://{}", address.host_and_port());
+        address.client()?;
+        Ok(address)
+    }
+
+    /// `host:port`, or the path of a socket.
+    pub fn host_and_port(&self) -> String {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                format!("{}:{port}", bracketed(host))
+            }
+            ConnectionAddr::Unix(path) => path.display().to_string(),
+            _ => self.shown.clone(),
         }
     }
 
@@ -179,7 +210,7 @@ impl Address {
 
     /// Whether connections are encrypted.
     pub fn is_tls(&self) -> bool {
-        matches!(self.info.addr(), redis::ConnectionAddr::TcpTls { .. })
+        matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
     }
 
     /// A client for a new connection.
@@ -203,7 +234,7 @@ impl Address {
             redis::ConnectionAddr::TcpTls { port, insecure, tls_params, .. } => {
                 let mut info = self.info.clone();
                 if let Some(name) = &self.tls.server_name {
-                    info = info.set_addr(redis::ConnectionAddr::TcpTls {
+                    info = info.set_addr(ConnectionAddr::TcpTls {
                         host: name.clone(),
                         port: *port,
                         insecure: *insecure,
@@ -215,6 +246,11 @@ impl Address {
             _ => Client::open(self.info.clone()).map_err(part),
         }
     }
+}
+
+/// A host as it stands before a port.
+pub(crate) fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// The key of an address in a password file: `scheme://[user@]host:port`, without a password.
@@ -291,6 +327,19 @@ mod tests {
         let error =
             Address::parse(text, &Credentials::default(), &TlsFiles::default()).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn another_place_keeps_the_login_and_the_encryption() {
+        for (seed, shown) in
+            [("redis://u:s3cret@seed:1", "redis://[::1]:7"), ("rediss://u:s3cret@seed:1", "rediss://[::1]:7")]
+        {
+            let address = parse(seed, &Credentials::default()).at("::1", 7).unwrap();
+            assert_eq!(
+                (address.to_string().as_str(), login(&address)),
+                (shown, (Some("u"), Some("s3cret"), 0))
+            );
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Which servers `/scrape` may reach, and who we are there. A password goes only to a host it was given for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use exporter_kit::config::{ConfigError, Secret, load_or_empty};
+use exporter_kit::targets::glob;
 use redis::{ConnectionAddr, IntoConnectionInfo};
 use serde::Deserialize;
 
-use crate::address::{Address, AddressError, Credentials, TlsFiles};
+use crate::address::{Address, AddressError, Credentials, TlsFiles, bracketed};
 
 /// The file of targets.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Rule {
     /// TLS, instead of what the flags say.
     #[serde(default)]
     pub tls: Option<RuleTls>,
+    /// Labels that `/sd` gives them.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// TLS to the servers of a rule.
@@ -121,11 +125,6 @@ impl Place {
     }
 }
 
-/// A host as it stands before a port.
-fn bracketed(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
-}
-
 /// Whether a rule's pattern fits.
 fn fits(pattern: &str, place: &Place) -> bool {
     if let Some(path) = pattern.strip_prefix("unix://") {
@@ -145,14 +144,6 @@ fn fits(pattern: &str, place: &Place) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     let own = place.host.trim_start_matches('[').trim_end_matches(']');
     place.port != 0 && scheme_fits && glob(&host, own) && glob(port, &place.port.to_string())
-}
-
-/// Whether `*` in the pattern can stand for texts that make it the given one.
-fn glob(pattern: &str, text: &str) -> bool {
-    let Some((before, after)) = pattern.split_once('*') else { return pattern == text };
-    let Some(rest) = text.strip_prefix(before) else { return false };
-    let ends = std::iter::once(rest.len()).chain(rest.char_indices().map(|(at, _)| at));
-    ends.into_iter().any(|at| glob(after, &rest[at..]))
 }
 
 impl Allowed {
@@ -196,6 +187,14 @@ impl Allowed {
             return Err(Refusal::NotAllowed(place.url()));
         };
         Ok(Address::parse(&place.url(), &credentials, &tls)?)
+    }
+
+    /// Targets that are written out in the file, each with its labels.
+    pub fn listed(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>)> {
+        self.rules.iter().flat_map(|rule| {
+            let written_out = rule.patterns.iter().filter(|pattern| !pattern.contains('*'));
+            written_out.map(|pattern| (pattern.as_str(), &rule.labels))
+        })
     }
 
     /// What the password file says of a target: its keys are URIs with the user and without the password.

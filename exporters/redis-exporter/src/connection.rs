@@ -10,10 +10,12 @@ use redis::{AsyncConnectionConfig, Cmd, RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::address::{Address, AddressError};
+use crate::cluster_nodes::View;
 use crate::error::{Reason, ReplyError};
 use crate::info::Info;
 use crate::options::Options;
 use crate::request::{Request, Server};
+use crate::slots::Slots;
 
 /// How long a refused command is not sent again to the same server process.
 pub(crate) const REFUSAL_KEPT: Duration = Duration::from_secs(600);
@@ -40,8 +42,20 @@ struct State {
     server: Option<Arc<Server>>,
     refused: Refused,
     started: Option<(String, f64)>,
-    /// The number of the connection whose reads leave LRU and LFU alone.
-    quieted: u64,
+    /// The connection that was made ready for reading keys: its number, and whether that of a replica.
+    ready: (u64, bool),
+    /// `None` when it is no node of a cluster that is shown whole.
+    share: Option<Arc<Share>>,
+    view: Option<View>,
+}
+
+/// The key work of one node of a cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Share {
+    /// The slots whose keys are read on it.
+    pub slots: Slots,
+    /// It reads for its master.
+    pub replica: bool,
 }
 
 /// Commands that one server process refused, until when that is believed.
@@ -153,14 +167,29 @@ impl Target {
         timeout_at(deadline, connect).await.unwrap_or_else(|_| Err(ReplyError::timeout(CONNECTING)))
     }
 
-    /// The number of the connection that was told not to touch LRU and LFU; 0 for none.
-    pub fn quieted(&self) -> u64 {
-        self.state().quieted
+    /// Whether a connection was made ready for reading keys; keeps that it is from now on.
+    pub fn make_ready(&self, number: u64, replica: bool) -> bool {
+        std::mem::replace(&mut self.state().ready, (number, replica)) == (number, replica)
     }
 
-    /// Keeps that a connection was told so.
-    pub fn set_quieted(&self, number: u64) {
-        self.state().quieted = number;
+    /// Gives a node of a cluster its key work.
+    pub fn share(&self, share: Share) {
+        self.state().share = Some(Arc::new(share));
+    }
+
+    /// The key work of a node of a cluster.
+    pub fn shared(&self) -> Option<Arc<Share>> {
+        self.state().share.clone()
+    }
+
+    /// Keeps what the node says of its cluster.
+    pub fn see(&self, view: View) {
+        self.state().view = Some(view);
+    }
+
+    /// What the node said of its cluster since this was last asked.
+    pub fn take_view(&self) -> Option<View> {
+        self.state().view.take()
     }
 
     /// Closes the kept connection, so that the next scrape makes a new one.

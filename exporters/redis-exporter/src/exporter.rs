@@ -11,7 +11,7 @@ use exporter_kit::telemetry::log::Throttle;
 use exposition::{Desc, Kind, Snapshot};
 use tokio::time::Instant;
 
-use crate::collectors;
+use crate::collectors::{self, ping};
 use crate::connection::Target;
 use crate::error::{Reason, ReplyError};
 use crate::options::Options;
@@ -51,6 +51,7 @@ struct Families {
     last_error: Desc,
     last_duration: Desc,
     connect_time: Desc,
+    ping_time: Option<Desc>,
     scrapes: Desc,
     scrape_duration: Desc,
     request_errors: Desc,
@@ -72,6 +73,9 @@ impl Families {
                 "exporter_last_scrape_connect_time_seconds",
                 "How long connecting took in this scrape; 0 when the connection was kept.",
             ),
+            ping_time: options.features.ping.then(|| {
+                options.gauge("exporter_last_scrape_ping_time_seconds", "How long PING took in this scrape.")
+            }),
             scrapes: options.counter("exporter_scrapes_total", "Scrapes of the target."),
             scrape_duration: options.desc(
                 Kind::Summary,
@@ -82,7 +86,7 @@ impl Families {
                 .counter("target_scrape_request_errors_total", "Invalid requests to /scrape."),
             key_groups: options.gauge(
                 "last_key_groups_scrape_duration_milliseconds",
-                "How long counting keys by group took; 0 when it is off.",
+                "How long counting keys by group took in this scrape; 0 when it is off or done in the background.",
             ),
             connections: options
                 .counter("exporter_connections_opened_total", "Connections made to the target."),
@@ -153,7 +157,8 @@ impl Exporter {
             let reason = failure.map_or("", |error| error.reason.as_str());
             table.row(&[reason]).set(column, f64::from(u8::from(failure.is_some())));
         }
-        page.sample(&families.key_groups, 0.0);
+        let groups = duration(pass, "key_groups").unwrap_or_default();
+        page.sample(&families.key_groups, groups.as_millis() as f64);
     }
 
     /// Families about the exporter, which never get the role label.
@@ -162,6 +167,9 @@ impl Exporter {
         let mut page = Snapshot::new();
         let connect_time = pass.session.as_ref().map_or(Duration::ZERO, Session::connect_time);
         page.sample(&families.connect_time, connect_time.as_secs_f64());
+        if let (Some(desc), Some(took)) = (&families.ping_time, duration(pass, ping::SPEC.name)) {
+            page.sample(desc, took.as_secs_f64());
+        }
         page.sample(&families.scrapes, state.scrapes as f64);
         page.sample(&families.request_errors, self.request_errors.load(Ordering::Relaxed) as f64);
         let table = page.table(&[]);
@@ -184,6 +192,12 @@ impl Exporter {
         }
         page
     }
+}
+
+/// How long a collector took that ended well.
+fn duration(pass: &Pass<Session>, name: &str) -> Option<Duration> {
+    let ran = pass.collectors.iter().find(|ran| ran.name == name && ran.outcome == Outcome::Ok);
+    ran.map(|ran| ran.duration)
 }
 
 /// How a collector ended: one that lost a part of its samples did not end well.

@@ -7,11 +7,14 @@ use exporter_kit::app::{App, Failure, OrFailure, Reload, block_on, exit};
 use exporter_kit::scrape::Scraper;
 use exporter_kit::telemetry::{log, process};
 use redis_exporter::actions;
-use redis_exporter::address::Credentials;
+use redis_exporter::address::{Address, Credentials};
 use redis_exporter::allowed::Allowed;
 use redis_exporter::cli::Cli;
+use redis_exporter::cluster::{self, Cluster};
+use redis_exporter::connection::Target;
 use redis_exporter::exporter::{Exporter, build_info};
 use redis_exporter::multi::Multi;
+use redis_exporter::options::Options;
 use redis_exporter::routes;
 
 fn main() -> ExitCode {
@@ -35,35 +38,57 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let web = cli.web().or_misconfigured()?;
     let own = cli.own_metrics().then(|| build_info(&options));
     let allowed = allowed(cli, &cli.credentials().or_misconfigured()?).or_misconfigured()?;
-    let multi = Multi::new(allowed, Arc::clone(&options), cli.client_name(), cli.own_metrics(), web.clone());
-    let multi = Arc::new(multi);
-    let exporter = Exporter::new(target.clone(), options).or_misconfigured()?;
-    let exporter = exporter.with_request_errors(Arc::clone(&multi.errors));
+    let multi = Arc::new(Multi::new(allowed, cli.multi(&options, &web)));
+    let seeds = cli.cluster(&options).or_misconfigured()?;
+    let asked = asked(target.as_ref(), seeds.as_deref(), &options);
     block_on(async {
-        if let Some(sampler) = exporter.sampler() {
-            tokio::spawn(sampler.run());
-        }
         let decorate = move |page: &mut exposition::Snapshot| {
             if let Some(build) = &own {
                 process::append(page);
                 page.append(build.clone());
             }
         };
-        let scraper = Scraper::with_max_series(exporter, decorate, cli.web.max_series);
-        let discover = routes::discover(target, cli.discovery(), web.scrape_timeout);
-        let mut app = App::new("redis-exporter", "Redis exporter", web)
-            .metrics(&scraper)
-            .route("/health", routes::health())
-            .route("/discover-cluster-nodes", discover)
-            .reload_by_get();
+        let discover = routes::discover(target.clone(), cli.discovery(), web.scrape_timeout);
+        let (max_series, request_errors) = (cli.web.max_series, Arc::clone(&multi.errors));
+        let mut app = App::new("redis-exporter", "Redis exporter", web);
+        app = if let Some(seeds) = seeds {
+            let (client_name, by_hostname) = (cli.client_name(), cli.by_hostname());
+            let settings =
+                cluster::Settings { seeds, options, client_name, by_hostname, max_series, request_errors };
+            app.metrics(&Cluster::new(settings, decorate).or_misconfigured()?)
+        } else {
+            let exporter = Exporter::new(target, options).or_misconfigured()?;
+            let exporter = exporter.with_request_errors(request_errors);
+            if let Some(sampler) = exporter.sampler() {
+                tokio::spawn(sampler.run());
+            }
+            app.metrics(&Scraper::with_max_series(exporter, decorate, max_series))
+        };
+        app =
+            app.route("/health", routes::health()).route("/discover-cluster-nodes", discover).reload_by_get();
         if cli.scrape_endpoint() {
-            app = app.route("/scrape", Arc::clone(&multi).handler());
+            app = app
+                .route("/scrape", Arc::clone(&multi).handler())
+                .route("/sd", Arc::clone(&multi).discovery(asked, cli.by_hostname()));
         }
         if cli.targets_file().is_some() || cli.password_file().is_some() {
             app = app.reload(reload(cli.clone(), multi));
         }
         app.run().await
     })
+}
+
+/// The servers that tell `/sd` of others.
+fn asked(
+    target: Option<&Arc<Target>>,
+    seeds: Option<&[Address]>,
+    options: &Arc<Options>,
+) -> Vec<Arc<Target>> {
+    let seed = |address: &Address| Arc::new(Target::new(address.clone(), Arc::clone(options), true));
+    match seeds {
+        Some(seeds) => seeds.iter().map(seed).collect(),
+        None => target.into_iter().cloned().collect(),
+    }
 }
 
 /// The targets that `/scrape` may reach.

@@ -1,48 +1,62 @@
-//! `/scrape`: other targets than that of `/metrics`, each with a scraper that is kept warm.
+//! `/scrape`: other targets than that of `/metrics`, each with a scraper that is kept warm; `/sd`: a list of them for
+//! Prometheus.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use exporter_kit::app::{Handler, Reply, Request, TelemetryStats, Web, metrics, text};
+use exporter_kit::app::{
+    Deadline, Handler, Reply, Request, TelemetryStats, Web, metrics, request_deadline, service_discovery,
+    text,
+};
 use exporter_kit::scrape::Scraper;
+use exporter_kit::targets::Recent;
 use http::StatusCode;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use crate::allowed::{Allowed, Refusal};
 use crate::cli::split;
 use crate::connection::Target;
+use crate::discovery::{self, Found};
+use crate::error::ReplyError;
 use crate::exporter::{Exporter, build_info};
 use crate::options::{KeyArg, Options};
 
-/// Targets whose connection is kept; above it the one that was not asked for the longest is closed.
-const KEPT: usize = 64;
-
-/// Targets that are scraped at once; more wait.
-const AT_ONCE: usize = 32;
+/// A target that nobody asked for this long loses its connection.
+const IDLE: Duration = Duration::from_secs(600);
 
 /// Query parameters that choose keys for one request, instead of the flags of the same name.
 const KEY_PARAMETERS: &[&str] =
     &["check-keys", "check-single-keys", "check-streams", "check-single-streams", "count-keys"];
 
-/// What `/scrape` needs.
-pub struct Multi {
-    /// Replaced by a reload.
-    pub allowed: RwLock<Allowed>,
-    options: Arc<Options>,
-    client_name: bool,
-    own_metrics: bool,
-    web: Web,
-    /// Requests that could not be understood.
-    pub errors: Arc<AtomicU64>,
-    kept: Mutex<Kept>,
-    permits: Semaphore,
+/// How targets are scraped.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What is wanted of each, without what is about keys: that is for the own target, or chosen by the request.
+    pub options: Arc<Options>,
+    /// Whether connections are named.
+    pub client_name: bool,
+    /// Whether the page says what the exporter is.
+    pub own_metrics: bool,
+    /// Targets whose connection is kept.
+    pub max_targets: usize,
+    /// Targets that are scraped at once; more wait.
+    pub concurrency: usize,
+    /// Timeouts and formats.
+    pub web: Web,
 }
 
-#[derive(Default)]
-struct Kept {
-    uses: u64,
-    targets: HashMap<String, (u64, Handler)>,
+/// What `/scrape` and `/sd` need.
+pub struct Multi {
+    /// Replaced by a reload.
+    allowed: RwLock<Allowed>,
+    settings: Settings,
+    /// Requests that could not be understood or are not allowed.
+    pub errors: Arc<AtomicU64>,
+    kept: Recent<Handler>,
+    permits: Semaphore,
 }
 
 /// A request that is not scraped.
@@ -50,29 +64,20 @@ struct Refused(StatusCode, String);
 
 impl Multi {
     /// Nothing is connected to yet.
-    pub fn new(
-        allowed: Allowed,
-        options: Arc<Options>,
-        client_name: bool,
-        own_metrics: bool,
-        web: Web,
-    ) -> Self {
+    pub fn new(allowed: Allowed, settings: Settings) -> Self {
         Self {
             allowed: RwLock::new(allowed),
-            options,
-            client_name,
-            own_metrics,
-            web,
             errors: Arc::default(),
-            kept: Mutex::default(),
-            permits: Semaphore::new(AT_ONCE),
+            kept: Recent::new(settings.max_targets, IDLE),
+            permits: Semaphore::new(settings.concurrency.max(1)),
+            settings,
         }
     }
 
-    /// Other rules from now on; connections made under the old ones are closed.
+    /// Other rules from now on; connections made under the old ones are closed when their scrapes are over.
     pub fn replace(&self, allowed: Allowed) {
         *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = allowed;
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).targets.clear();
+        self.kept.clear();
     }
 
     /// Answers `/scrape?target=…`.
@@ -83,7 +88,7 @@ impl Multi {
         })
     }
 
-    async fn answer(&self, request: Request) -> Reply {
+    async fn answer(&self, mut request: Request) -> Reply {
         let handler = match self.find(request.uri.query().unwrap_or_default()) {
             Ok(handler) => handler,
             Err(Refused(status, message)) => {
@@ -91,7 +96,13 @@ impl Multi {
                 return text(status, format!("{message}\n"));
             }
         };
-        let _permit = self.permits.acquire().await;
+        // Waiting for a turn is part of the time that the client gives.
+        let deadline = request_deadline(&request, self.settings.web.scrape_timeout);
+        let Ok(_permit) = timeout_at(deadline, self.permits.acquire()).await else {
+            let message = "too many targets are being scraped; raise --scrape.concurrency\n";
+            return text(StatusCode::SERVICE_UNAVAILABLE, message);
+        };
+        request.extensions.insert(Deadline(deadline));
         handler(request).await
     }
 
@@ -104,49 +115,38 @@ impl Multi {
             .get("target")
             .filter(|target| !target.is_empty())
             .ok_or_else(|| bad("'target' parameter must be specified".to_owned()))?;
-        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
-        let address = allowed.address(target).map_err(|refusal| match refusal {
-            Refusal::Address(_) => bad("'target' is not the address of a Redis server".to_owned()),
-            Refusal::NotAllowed(_) => Refused(StatusCode::FORBIDDEN, refusal.to_string()),
-            Refusal::Secret(_) => Refused(StatusCode::INTERNAL_SERVER_ERROR, refusal.to_string()),
-        })?;
-        drop(allowed);
         let chosen =
             KEY_PARAMETERS.iter().filter_map(|name| Some(format!("{name}={}", parameters.get(*name)?)));
         let key = std::iter::once(target.clone()).chain(chosen).collect::<Vec<_>>().join("\n");
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.uses += 1;
-        let now = kept.uses;
-        if let Some((used, handler)) = kept.targets.get_mut(&key) {
-            *used = now;
-            return Ok(Arc::clone(handler));
-        }
-        let options = Arc::new(self.with_keys(&parameters).map_err(bad)?);
-        let target = Arc::new(Target::new(address, Arc::clone(&options), self.client_name));
-        let build = self.own_metrics.then(|| build_info(&options));
-        let decorate = move |page: &mut exposition::Snapshot| {
-            if let Some(build) = &build {
-                page.append(build.clone());
-            }
-        };
-        let exporter = Exporter::new(Some(target), options).map_err(|error| bad(error.to_string()))?;
-        let handler =
-            metrics(Scraper::new(exporter, decorate), &self.web, Arc::new(TelemetryStats::default()));
-        while kept.targets.len() >= KEPT {
-            let oldest = kept.targets.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone());
-            let Some(oldest) = oldest else { break };
-            kept.targets.remove(&oldest);
-        }
-        kept.targets.insert(key, (now, Arc::clone(&handler)));
-        Ok(handler)
+        self.kept.get_or_make(&key, || {
+            let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
+            let address = allowed.address(target).map_err(|refusal| match refusal {
+                Refusal::Address(_) => bad("'target' is not the address of a Redis server".to_owned()),
+                Refusal::NotAllowed(_) => Refused(StatusCode::FORBIDDEN, refusal.to_string()),
+                Refusal::Secret(_) => Refused(StatusCode::INTERNAL_SERVER_ERROR, refusal.to_string()),
+            })?;
+            let Settings { client_name, own_metrics, web, .. } = &self.settings;
+            let options = Arc::new(self.with_keys(&parameters).map_err(bad)?);
+            let target = Arc::new(Target::new(address, Arc::clone(&options), *client_name));
+            let build = own_metrics.then(|| build_info(&options));
+            let decorate = move |page: &mut exposition::Snapshot| {
+                if let Some(build) = &build {
+                    page.append(build.clone());
+                }
+            };
+            let exporter = Exporter::new(Some(target), options).map_err(|error| bad(error.to_string()))?;
+            Ok(metrics(Scraper::new(exporter, decorate), web, Arc::new(TelemetryStats::default())))
+        })
     }
 
     /// The options with the keys that the query chooses; those of the flags are for the own target.
     fn with_keys(&self, parameters: &HashMap<String, String>) -> Result<Options, String> {
-        let mut options = (*self.options).clone();
+        let mut options = (*self.settings.options).clone();
         let features = &mut options.features;
+        features.whole_cluster = false;
         // What a request chooses is read for the request.
         features.sampler = None;
+        features.key_groups.clear();
         let read = |name: &str| -> Result<Vec<KeyArg>, String> {
             let text = parameters.get(name).map_or("", String::as_str);
             KeyArg::parse_list(text).map_err(|error| format!("{name}: {error}"))
@@ -158,4 +158,54 @@ impl Multi {
         features.streams.extend(read("check-single-streams")?);
         Ok(options)
     }
+
+    /// Answers `/sd` with the targets that are written out in the file, and with what the first of `asked` that answers
+    /// knows: as far as `/scrape` may reach it.
+    pub fn discovery(self: Arc<Self>, asked: Vec<Arc<Target>>, by_hostname: bool) -> Handler {
+        let asked: Arc<[Arc<Target>]> = asked.into();
+        Arc::new(move |request| {
+            let (multi, asked) = (Arc::clone(&self), Arc::clone(&asked));
+            Box::pin(async move {
+                let deadline = Instant::now() + multi.settings.web.scrape_timeout;
+                match found(&asked, by_hostname, deadline).await {
+                    Ok(found) => service_discovery(&request, "/scrape", multi.groups(&found)),
+                    // Prometheus then goes on with what it has.
+                    Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+                }
+            })
+        })
+    }
+
+    fn groups(&self, found: &[Found]) -> Vec<BTreeMap<String, String>> {
+        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
+        let group = |url: &str, labels: &mut dyn Iterator<Item = (String, String)>| {
+            let instance = url.split_once("://").map_or(url, |(_, place)| place);
+            let fixed = [("__param_target", url), ("instance", instance)];
+            fixed.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).chain(labels).collect()
+        };
+        let mut groups: Vec<BTreeMap<String, String>> = Vec::new();
+        for Found { url, labels } in found.iter().filter(|found| allowed.address(&found.url).is_ok()) {
+            let mut labels = labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+            groups.push(group(url, &mut labels));
+        }
+        for (target, labels) in allowed.listed() {
+            groups.push(group(target, &mut labels.clone().into_iter()));
+        }
+        groups
+    }
+}
+
+async fn found(
+    asked: &[Arc<Target>],
+    by_hostname: bool,
+    deadline: Instant,
+) -> Result<Vec<Found>, ReplyError> {
+    let mut last = Ok(Vec::new());
+    for target in asked {
+        last = discovery::find(target, by_hostname, deadline).await;
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }

@@ -1,10 +1,14 @@
 //! What the operator chose: which families are wanted and in which shape.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use exposition::{Desc, Kind};
 use percent_encoding::percent_decode_str;
+use regex::Regex;
+
+use crate::lua_pattern::Pattern;
 
 /// The shape of families whose redis_exporter form is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,7 +83,7 @@ pub struct Features {
     /// Patterns whose keys are counted.
     pub count: Vec<KeyArg>,
     /// Lua patterns that group keys.
-    pub key_groups: Vec<String>,
+    pub key_groups: Vec<Pattern>,
     /// Groups of a database before the rest is one group.
     pub max_key_groups: usize,
     /// Keys that one SCAN looks at.
@@ -101,7 +105,7 @@ pub struct Features {
     /// The modules of the server.
     pub modules: bool,
     /// The search indexes whose name this expression matches.
-    pub search_indexes: Option<String>,
+    pub search_indexes: Option<Regex>,
     /// The other sentinels of each master.
     pub sentinel_peers: bool,
     /// Size of the RDB file on this machine.
@@ -110,6 +114,10 @@ pub struct Features {
     pub tile38: bool,
     /// PING, and how long it took.
     pub ping: bool,
+    /// The server is one of all the nodes of a cluster that are shown.
+    pub whole_cluster: bool,
+    /// The nodes of its cluster are listed, for Prometheus.
+    pub lists_nodes: bool,
 }
 
 impl Default for Features {
@@ -138,6 +146,8 @@ impl Default for Features {
             rdb_file_size: false,
             tile38: false,
             ping: false,
+            whole_cluster: false,
+            lists_nodes: false,
         }
     }
 }
@@ -222,18 +232,27 @@ impl KeyArg {
     }
 }
 
+/// A text that is kept for ever: there are as many as families, however many servers have them.
+fn kept(text: &str) -> &'static str {
+    static KEPT: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = kept.get(text) {
+        return known;
+    }
+    let text: &'static str = text.to_owned().leak();
+    kept.insert(text);
+    text
+}
+
 impl Options {
     /// Whether the shape of redis_exporter 1.86 was asked for.
     pub fn compat_1_86(&self) -> bool {
         self.compat == Compat::V1_86
     }
 
-    /// Describes a family of this namespace. Called once a family at start: name and help are kept for ever,
-    /// so that a scrape copies neither.
+    /// Describes a family of this namespace. Name and help are kept for ever, once each, so that a scrape copies neither.
     pub fn desc(&self, kind: Kind, family: &str, help: &str) -> Desc {
-        let name: &'static str = format!("{}_{family}", self.namespace).leak();
-        let help: &'static str = help.to_owned().leak();
-        let desc = Desc::new(kind, name, help);
+        let desc = Desc::new(kind, kept(&format!("{}_{family}", self.namespace)), kept(help));
         if let Some(record) = &self.record {
             record.lock().unwrap_or_else(PoisonError::into_inner).push(desc.clone());
         }

@@ -33,6 +33,8 @@ pub enum Request {
     ConfigAll,
     /// `CLUSTER INFO`.
     ClusterInfo,
+    /// `CLUSTER NODES`.
+    ClusterNodes,
     /// `LATENCY LATEST`.
     LatencyLatest,
     /// `LATENCY HISTOGRAM`.
@@ -61,6 +63,10 @@ pub enum Request {
     ServerExt,
     /// `SENTINEL CONFIG GET *`.
     SentinelConfig,
+    /// `FT._LIST` of the search module.
+    SearchList,
+    /// `FT.INFO index`.
+    SearchInfo(String),
 }
 
 impl Request {
@@ -68,7 +74,7 @@ impl Request {
     pub fn config(server: &Server, options: &Options) -> Option<Self> {
         if options.config_command.is_none() || server.sentinel {
             None
-        } else if options.include_config || server.version < (7, 0) {
+        } else if options.include_config || options.features.rdb_file_size || server.version < (7, 0) {
             Some(Request::ConfigAll)
         } else {
             Some(Request::Config)
@@ -84,6 +90,7 @@ impl Request {
             Request::Config => [config, "GET"].into_iter().chain(CONFIG_PARAMETERS.iter().copied()).collect(),
             Request::ConfigAll => vec![config, "GET", "*"],
             Request::ClusterInfo => vec!["CLUSTER", "INFO"],
+            Request::ClusterNodes => vec!["CLUSTER", "NODES"],
             Request::LatencyLatest => vec!["LATENCY", "LATEST"],
             Request::LatencyHistogram => vec!["LATENCY", "HISTOGRAM"],
             Request::SlowlogLen => vec!["SLOWLOG", "LEN"],
@@ -103,6 +110,8 @@ impl Request {
             Request::Ping => vec!["PING"],
             Request::ServerExt => vec!["SERVER", "EXT"],
             Request::SentinelConfig => vec!["SENTINEL", "CONFIG", "GET", "*"],
+            Request::SearchList => vec!["FT._LIST"],
+            Request::SearchInfo(index) => vec!["FT.INFO", index],
         };
         words(&list)
     }
@@ -114,6 +123,7 @@ impl Request {
             Request::InfoPlain => "INFO",
             Request::Config | Request::ConfigAll => "CONFIG GET",
             Request::ClusterInfo => "CLUSTER INFO",
+            Request::ClusterNodes => "CLUSTER NODES",
             Request::LatencyLatest => "LATENCY LATEST",
             Request::LatencyHistogram => "LATENCY HISTOGRAM",
             Request::SlowlogLen => "SLOWLOG LEN",
@@ -129,6 +139,8 @@ impl Request {
             Request::Ping => "PING",
             Request::ServerExt => "SERVER EXT",
             Request::SentinelConfig => "SENTINEL CONFIG GET",
+            Request::SearchList => "FT._LIST",
+            Request::SearchInfo(_) => "FT.INFO",
         }
     }
 }
@@ -158,7 +170,8 @@ impl Log {
     }
 }
 
-fn words(words: &[&str]) -> Cmd {
+/// A command of these words.
+pub(crate) fn words(words: &[&str]) -> Cmd {
     let mut command = Cmd::new();
     for word in words {
         command.arg(word);

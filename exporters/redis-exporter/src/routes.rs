@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use exporter_kit::app::{Handler, text};
 use http::StatusCode;
-use redis::Cmd;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::cluster_nodes;
+use crate::cluster_nodes::View;
 use crate::connection::Target;
 use crate::error::ReplyError;
 
@@ -42,26 +41,8 @@ pub fn discover(target: Option<Arc<Target>>, by_hostname: Option<bool>, timeout:
 
 /// The addresses of all nodes that can be connected to.
 async fn nodes(target: &Target, by_hostname: bool, deadline: Instant) -> Result<Vec<String>, ReplyError> {
-    const WHAT: &str = "CLUSTER NODES";
-    let mut command = Cmd::new();
-    command.arg("CLUSTER").arg("NODES");
-    let mut broken = None;
-    loop {
-        let link = target.link(broken, deadline).await?;
-        let reply = timeout_at(deadline, link.send(&command)).await;
-        match reply.map_err(|_| ReplyError::timeout(WHAT))? {
-            // A kept connection may have died since the last scrape.
-            Err(error) if broken.is_none() && error.is_connection_dropped() => broken = Some(link.number()),
-            Err(error) => return Err(ReplyError::new(WHAT, &error)),
-            Ok(reply) => {
-                let text = crate::request::text(&reply).ok_or_else(|| ReplyError::unexpected(WHAT))?;
-                let scheme = if target.address().is_tls() { "rediss" } else { "redis" };
-                let nodes = cluster_nodes::parse(&text);
-                let reachable = nodes.iter().filter(|node| node.is_reachable());
-                return Ok(reachable
-                    .map(|node| format!("{scheme}://{}", node.address(by_hostname)))
-                    .collect());
-            }
-        }
-    }
+    let view = View::read(target, deadline).await?;
+    let scheme = if target.address().is_tls() { "rediss" } else { "redis" };
+    let reachable = view.0.iter().filter(|node| node.is_reachable());
+    Ok(reachable.map(|node| format!("{scheme}://{}", node.address(by_hostname))).collect())
 }

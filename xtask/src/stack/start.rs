@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use testkit::{
     http,
     postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres},
@@ -130,6 +131,8 @@ impl Stack {
 
         let at = port(9188)?;
         let config = workspace_root()?.join("exporters/business-exporter/config/autodealgenie.yml");
+        // The backend has made its tables by now.
+        step("install the ledger", self.install_ledger(&programs.business_exporter, &config)).await?;
         let builder =
             self.program("business-exporter", &programs.business_exporter).arg("--config").arg(config).env(
                 "DATABASE_URL",
@@ -200,6 +203,26 @@ impl Stack {
         self.guards.push(Guard::Postgres(Box::new(server)));
         self.note("postgresql", None, format!("postgresql://{address}/{OWNER}"), pid, log, true)?;
         Ok(address)
+    }
+
+    /// Has the events of the business exporter's definition counted, as the owner of the tables.
+    async fn install_ledger(&self, program: &Path, config: &Path) -> Result<()> {
+        let mut ddl = Command::new(program);
+        ddl.arg("--config").arg(config).args(["ddl", "--install", "--grants", READER]);
+        let output = ddl.output().with_context(|| format!("running {}", program.display()))?;
+        ensure!(
+            output.status.success(),
+            "{ddl:?} ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let sql = String::from_utf8(output.stdout).context("the SQL is not UTF-8")?;
+        let server = self.guards.iter().find_map(|guard| match guard {
+            Guard::Postgres(server) => Some(server),
+            _ => None,
+        });
+        let client = server.context("PostgreSQL does not run")?.client_as(OWNER, OWNER, OWNER).await?;
+        client.batch_execute(&sql).await.context("installing the ledger")
     }
 
     /// Starts Redis and gives its URL.

@@ -1,11 +1,14 @@
 //! business-exporter against a real server with the schema of the backend: the binary as users run it.
 
+mod background;
+mod exactness;
 mod faults;
+mod ledger;
 mod security;
 mod usage;
 mod values;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::Context;
@@ -22,6 +25,11 @@ async fn database() -> anyhow::Result<Postgres> {
     server.sql(SCHEMA).await?;
     server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO exporter").await?;
     Ok(server)
+}
+
+/// The definition that is shipped, on the tables that it is for.
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config/autodealgenie.yml")
 }
 
 /// A definition in a folder of its own.
@@ -61,6 +69,11 @@ impl Definition {
         exporter(Path::new(&self.path()), dsn).await
     }
 
+    /// Installs the ledger of the events, as the owner of the tables does, for the role of the exporter.
+    async fn install(&self, server: &Postgres) -> anyhow::Result<()> {
+        install(Path::new(&self.path()), server).await
+    }
+
     /// Runs the binary to its end.
     fn run(&self, arguments: &[&str], dsn: Option<&str>) -> anyhow::Result<Output> {
         run(&[&["--config", &self.path()], arguments].concat(), dsn)
@@ -83,6 +96,18 @@ async fn exporter(definition: &Path, dsn: &str) -> anyhow::Result<Exporter> {
         process.env("DATABASE_URL", dsn)
     })
     .await
+}
+
+/// What `ddl --install --grants exporter` prints.
+fn ddl(definition: &Path) -> anyhow::Result<String> {
+    let config = definition.to_str().context("a path that is not UTF-8")?;
+    let output = run(&["--config", config, "ddl", "--install", "--grants", "exporter"], None)?;
+    anyhow::ensure!(output.status.success(), "{:?}", failure(&output));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+async fn install(definition: &Path, server: &Postgres) -> anyhow::Result<()> {
+    server.sql(&ddl(definition)?).await
 }
 
 fn run(arguments: &[&str], dsn: Option<&str>) -> anyhow::Result<Output> {

@@ -2,12 +2,7 @@
 
 use testkit::page::{promtool_findings, value};
 
-use crate::{Definition, database, exporter, outcome};
-
-/// The definition that is shipped, on the tables that it is for.
-fn shipped() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/autodealgenie.yml")
-}
+use crate::{Definition, database, exporter, install, outcome, run, shipped};
 
 const ROWS: &str = "
 INSERT INTO users (email, username, hashed_password, is_active, last_login_at)
@@ -31,6 +26,7 @@ INSERT INTO deal_evaluations (user_id, deal_id, status, current_step) SELECT 1, 
 #[tokio::test]
 async fn the_shipped_definition_says_what_the_tables_hold() -> anyhow::Result<()> {
     let server = database().await?;
+    install(&shipped(), &server).await?;
     let exporter = exporter(&shipped(), &server.dsn()).await?;
     let empty = exporter.scrape(10.0).await?;
     for status in ["pending", "in_progress", "completed", "cancelled"] {
@@ -51,11 +47,9 @@ async fn the_shipped_definition_says_what_the_tables_hold() -> anyhow::Result<()
         ("users", &[("state", "inactive")], "SELECT count(*) FROM users WHERE NOT is_active"),
         ("active_users", &[("window", "15m")], "SELECT 4"),
         ("active_users", &[("window", "24h")], "SELECT 5"),
-        ("negotiation_sessions", &[("status", "active")], "SELECT count(*) FROM negotiation_sessions"),
+        ("negotiations", &[("status", "active")], "SELECT count(*) FROM negotiation_sessions"),
         ("stale_negotiation_sessions", &[], "SELECT 3"),
-        ("vehicle_searches", &[("search_type", "advanced")], "SELECT count(*) FROM search_history"),
-        ("vehicle_searches", &[("search_type", "quick")], "SELECT 0"),
-        ("loan_applications", &[("status", "pending")], "SELECT count(*) FROM loan_applications"),
+        ("loans", &[("status", "pending")], "SELECT count(*) FROM loan_applications"),
         ("deal_evaluations", &[("status", "completed"), ("step", "final")], "SELECT count(*) FROM deals"),
         ("deal_evaluations", &[("status", "analyzing"), ("step", "risk")], "SELECT 0"),
         (
@@ -67,6 +61,13 @@ async fn the_shipped_definition_says_what_the_tables_hold() -> anyhow::Result<()
         let truth: f64 = server.psql(truth).await?.unwrap_or_default().parse()?;
         assert_eq!(value(&page, &format!("autodealgenie_{family}"), labels)?, truth, "{family} {labels:?}");
     }
+    // In the background, so not on this page yet.
+    let path = shipped().display().to_string();
+    let once = run(&["--config", &path, "once"], Some(&server.dsn()))?;
+    let once = testkit::page::parse(&String::from_utf8(once.stdout)?)?;
+    for (stage, users) in [("signed_up", 9.0), ("searched", 1.0), ("deal", 1.0), ("completed", 1.0)] {
+        assert_eq!(value(&once, "autodealgenie_funnel_users", &[("stage", stage)])?, users, "{stage}");
+    }
     let age = value(&page, "autodealgenie_oldest_open_deal_age_seconds", &[("status", "pending")])?;
     let truth = "SELECT extract(epoch FROM now() - min(created_at)) FROM deals WHERE status = 'pending'";
     let later: f64 = server.psql(truth).await?.unwrap_or_default().parse()?;
@@ -77,6 +78,7 @@ async fn the_shipped_definition_says_what_the_tables_hold() -> anyhow::Result<()
 #[tokio::test]
 async fn promtool_has_nothing_to_say_and_openmetrics_is_offered() -> anyhow::Result<()> {
     let server = database().await?;
+    install(&shipped(), &server).await?;
     server.sql(ROWS).await?;
     let exporter = exporter(&shipped(), &server.dsn()).await?;
     let text = exporter.get("/metrics").await?.text;

@@ -14,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::GoDuration;
 use crate::http::{ListenAddress, ServerConfig, bind};
-use crate::scrape::{Scraper, Source};
+use crate::scrape::Pages;
 use crate::telemetry::log;
 use crate::web_config;
 
 pub use failure::{Failure, OrFailure, exit};
-pub use routes::{Handler, Reply, Request, TelemetryStats, metrics, text};
+pub use routes::{
+    Deadline, Handler, Reply, Request, TelemetryStats, metrics, request_deadline, service_discovery, text,
+};
 
 /// Options that all exporters share, as flags.
 #[derive(Clone, Debug, clap::Args)]
@@ -120,10 +122,10 @@ impl App {
         Arc::clone(&self.telemetry)
     }
 
-    /// Serves a scraper's pages on the telemetry path.
+    /// Serves pages on the telemetry path.
     #[must_use]
-    pub fn metrics<S: Source>(self, scraper: &Arc<Scraper<S>>) -> App {
-        let handler = routes::metrics(Arc::clone(scraper), &self.web, Arc::clone(&self.telemetry));
+    pub fn metrics<P: Pages>(self, pages: &Arc<P>) -> App {
+        let handler = routes::metrics(Arc::clone(pages), &self.web, Arc::clone(&self.telemetry));
         let path = self.web.telemetry_path.clone();
         self.route(&path, handler)
     }

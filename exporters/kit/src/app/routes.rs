@@ -6,17 +6,20 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use exposition::{Encoding, Format};
-use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, Reload, Web};
-use crate::scrape::{Scraper, Selection, Source, deadline};
+use crate::scrape::{Pages, Selection, deadline};
 
 /// A request without its body: nothing here reads one.
 pub type Request = http::request::Parts;
@@ -80,19 +83,19 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
     reply
 }
 
-/// A handler that answers with a scraper's pages: the telemetry path's, or one for a target named in the request.
-pub fn metrics<S: Source>(scraper: Arc<Scraper<S>>, web: &Web, stats: Arc<TelemetryStats>) -> Handler {
+/// A handler that answers with pages: the telemetry path's, or those of a target named in the request.
+pub fn metrics<P: Pages>(pages: Arc<P>, web: &Web, stats: Arc<TelemetryStats>) -> Handler {
     let (timeout, openmetrics) = (web.scrape_timeout, web.enable_openmetrics);
     Arc::new(move |request| {
-        let scraper = Arc::clone(&scraper);
+        let pages = Arc::clone(&pages);
         let in_flight = Arc::clone(&stats).start();
         Box::pin(async move {
-            let deadline = deadline(timeout, header(&request.headers, &TIMEOUT_HEADER));
+            let deadline = request_deadline(&request, timeout);
             let (collect, exclude) = filters(request.uri.query().unwrap_or_default());
-            let reply = match Selection::from_filters(&collect, &exclude, &scraper.enabled()) {
+            let reply = match Selection::from_filters(&collect, &exclude, &pages.enabled()) {
                 Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
                 Ok(selection) => {
-                    let page = scraper.scrape(selection, deadline).await;
+                    let page = pages.page(selection, deadline).await;
                     let format = Format::negotiate(header(&request.headers, &ACCEPT), openmetrics);
                     let encoding = Encoding::negotiate(header(&request.headers, &ACCEPT_ENCODING));
                     let mut reply =
@@ -108,6 +111,36 @@ pub fn metrics<S: Source>(scraper: Arc<Scraper<S>>, web: &Web, stats: Arc<Teleme
             reply
         })
     })
+}
+
+/// Put into a request's extensions: when its page must be there, whatever its header says.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(pub Instant);
+
+/// When the page of a request must be there; `own` is the exporter's own timeout.
+pub fn request_deadline(request: &Request, own: Duration) -> Instant {
+    let given = request.extensions.get::<Deadline>().map(|deadline| deadline.0);
+    given.unwrap_or_else(|| deadline(own, header(&request.headers, &TIMEOUT_HEADER)))
+}
+
+/// Answers with targets in Prometheus' HTTP service discovery form, one for each set of labels. Each is scraped through
+/// this exporter, at the address the request came to, without relabelling: `__param_…` labels are the query.
+pub fn service_discovery(
+    request: &Request,
+    path: &str,
+    groups: impl IntoIterator<Item = BTreeMap<String, String>>,
+) -> Reply {
+    let host =
+        header(&request.headers, &HOST).or_else(|| request.uri.authority().map(http::uri::Authority::as_str));
+    let Some(address) = host else {
+        return text(StatusCode::BAD_REQUEST, "the request names no host\n");
+    };
+    let group = |mut labels: BTreeMap<String, String>| {
+        labels.insert("__metrics_path__".to_owned(), path.to_owned());
+        json!({ "targets": [address], "labels": labels })
+    };
+    let groups: Vec<Value> = groups.into_iter().map(group).collect();
+    reply(StatusCode::OK, "application/json", Value::from(groups).to_string().into())
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

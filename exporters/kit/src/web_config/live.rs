@@ -127,7 +127,11 @@ impl Source {
                     Ok(mut settings) => {
                         settings.anchor(path);
                         files.extend(stamped(settings.files()));
-                        (Active::new(&settings), files)
+                        let inside = |cause| WebConfigError::In {
+                            path: path.display().to_string(),
+                            cause: Box::new(cause),
+                        };
+                        (Active::new(&settings).map_err(inside), files)
                     }
                 }
             }

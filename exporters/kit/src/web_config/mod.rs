@@ -95,13 +95,21 @@ pub struct RateLimit {
 #[derive(Debug, thiserror::Error)]
 pub enum WebConfigError {
     /// The file cannot be read or is not such a file.
-    #[error("web configuration: {0}")]
+    #[error(transparent)]
     File(#[from] ConfigError),
+    /// Settings that a file holds and that are not usable.
+    #[error("{path}: {cause}")]
+    In {
+        /// The file.
+        path: String,
+        /// What is wrong; part of the message, so no source.
+        cause: Box<WebConfigError>,
+    },
     /// Settings that contradict each other.
-    #[error("web configuration: {0}")]
+    #[error("{0}")]
     Conflict(String),
     /// A certificate, key or authority file that cannot be used.
-    #[error("web configuration: cannot use {what} {origin}: {cause}")]
+    #[error("cannot use {what} {origin}: {cause}")]
     Pem {
         /// "the certificate", "the key" or "the client authorities".
         what: &'static str,
@@ -111,10 +119,10 @@ pub enum WebConfigError {
         cause: String,
     },
     /// A header that must not be set, or not to this value.
-    #[error("web configuration: {0}")]
+    #[error("{0}")]
     Header(String),
     /// A user's hash is not bcrypt.
-    #[error("web configuration: {0}")]
+    #[error(transparent)]
     Auth(#[from] AuthError),
 }
 

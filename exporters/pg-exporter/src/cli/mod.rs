@@ -13,7 +13,7 @@ use pg_client::{Connector, Environment};
 
 use crate::collectors;
 use crate::commands;
-use crate::options::{Compat, Options, Statements};
+use crate::options::{Compat, DatabaseNames, Databases, Options, Statements};
 use crate::sql::PgCollector;
 
 pub(crate) use data_source::APPLICATION_NAME;
@@ -45,12 +45,12 @@ pub struct Cli {
     /// 0 reads them on every scrape
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     size_refresh: GoDuration,
-    /// Databases whose size and limit are left out, separated by commas; --auto-discover-databases skips them, too
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    exclude_databases: Vec<String>,
-    /// The only databases that --auto-discover-databases takes, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    include_databases: Vec<String>,
+    /// Whose tables, indexes, functions and sequences are shown.
+    #[command(flatten)]
+    databases: Databases,
+    /// Names of databases.
+    #[command(flatten)]
+    names: DatabaseNames,
     /// Run the queries of --extend.query-path in all databases, not just the connected one
     #[arg(long)]
     auto_discover_databases: bool,
@@ -140,7 +140,8 @@ impl Cli {
             metric_prefix: self.metric_prefix.clone(),
             disable_default_metrics: self.disable_default_metrics,
             replaced: Vec::new(),
-            exclude_databases: self.exclude_databases.clone(),
+            names: self.names.clone(),
+            databases: self.databases.clone(),
             size_refresh: self.size_refresh.get(),
             // A little less than the scrape may take, so that the server's word for it still arrives.
             statement_timeout: self.web.scrape_timeout.get().mul_f32(0.9),
@@ -176,11 +177,8 @@ impl Cli {
     }
 
     /// In which other databases the user's queries run; none unless wanted.
-    pub fn discovery(&self) -> Option<crate::queries::Discovery> {
-        self.auto_discover_databases.then(|| crate::queries::Discovery {
-            include: self.include_databases.clone(),
-            exclude: self.exclude_databases.clone(),
-        })
+    pub fn discovery(&self) -> Option<&DatabaseNames> {
+        self.auto_discover_databases.then_some(&self.names)
     }
 }
 

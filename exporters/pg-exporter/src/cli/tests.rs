@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::*;
+use crate::options::WhichDatabases;
 
 fn parse_in(arguments: &[&str], variables: &[(&'static str, &str)]) -> Result<Cli, String> {
     let arguments = ["pg-exporter"].iter().chain(arguments).map(OsString::from);
@@ -52,8 +53,11 @@ const VALUES: &[(&str, &str, Acts)] = &[
     ("--web.listen-address", ":1", |cli| cli.web.listen_address.len() == 1),
     ("--web.config.file", "x.yml", |cli| cli.web.config_file.is_some()),
     ("--web.telemetry-path", "/x", |cli| cli.web.telemetry_path == "/x"),
-    ("--exclude-databases", "a,b", |cli| cli.exclude_databases == ["a", "b"]),
-    ("--include-databases", "a,b", |cli| cli.include_databases == ["a", "b"]),
+    ("--exclude-databases", "a,b", |cli| cli.names.exclude == ["a", "b"]),
+    ("--include-databases", "a,b", |cli| cli.names.include == ["a", "b"]),
+    ("--databases", "all", |cli| cli.databases.which == WhichDatabases::All),
+    ("--databases.sessions", "7", |cli| cli.databases.sessions.get() == 7),
+    ("--databases.refresh", "7s", |cli| cli.databases.refresh.get() == Duration::from_secs(7)),
     ("--extend.query-path", "x.yml", |cli| cli.query_path() == Some(Path::new("x.yml"))),
     ("--constantLabels", "a=b, c=d", |cli| cli.constant_labels.0.len() == 2),
     ("--metric-prefix", "x", |cli| cli.metric_prefix == "x"),
@@ -84,6 +88,7 @@ const SWITCHES: &[(&str, Acts)] = &[
     ("auto-discover-databases", |cli| cli.auto_discover_databases),
     ("dumpmaps", |cli| cli.dump_maps),
     ("collector.stat_statements.include_query", |cli| cli.statements.include_query),
+    ("collector.stat_statements.sticky", |cli| cli.statements.sticky),
     ("collector.buffercache_summary", |cli| has(cli, "buffercache_summary")),
     ("collector.database", |cli| has(cli, "database")),
     ("collector.database_wraparound", |cli| has(cli, "database_wraparound")),
@@ -128,8 +133,8 @@ const VARIABLES: &[(&str, &str, Acts)] = &[
     ("PG_EXPORTER_DISABLE_DEFAULT_METRICS", "true", |cli| cli.disable_default_metrics),
     ("PG_EXPORTER_DISABLE_SETTINGS_METRICS", "1", |cli| cli.disable_settings_metrics),
     ("PG_EXPORTER_AUTO_DISCOVER_DATABASES", "T", |cli| cli.auto_discover_databases),
-    ("PG_EXPORTER_EXCLUDE_DATABASES", "a,b", |cli| cli.exclude_databases == ["a", "b"]),
-    ("PG_EXPORTER_INCLUDE_DATABASES", "a,b", |cli| cli.include_databases == ["a", "b"]),
+    ("PG_EXPORTER_EXCLUDE_DATABASES", "a,b", |cli| cli.names.exclude == ["a", "b"]),
+    ("PG_EXPORTER_INCLUDE_DATABASES", "a,b", |cli| cli.names.include == ["a", "b"]),
     ("PG_EXPORTER_EXTEND_QUERY_PATH", "x", |cli| cli.query_path().is_some()),
     ("PG_EXPORTER_CONSTANT_LABELS", "a=b", |cli| !cli.constant_labels.0.is_empty()),
     ("PG_EXPORTER_METRIC_PREFIX", "x", |cli| cli.metric_prefix == "x"),
@@ -141,6 +146,22 @@ fn variables() {
     for &(name, value, acts) in VARIABLES {
         assert!(acts(&parse_in(&[], &[(name, value)]).unwrap()));
         assert!(!acts(&parse_in(&[], &[(name, "")]).unwrap()), "an empty variable counts as unset");
+    }
+}
+
+#[test]
+fn names_of_databases_are_patterns() {
+    for (arguments, wanted) in [
+        (&[] as &[_], &["shop", "shop_2", "stock"] as &[_]),
+        (&["--include-databases="], &["shop", "shop_2", "stock"]),
+        (&["--include-databases=sh*"], &["shop", "shop_2"]),
+        (&["--include-databases=shop,stock"], &["shop", "stock"]),
+        (&["--include-databases=sh*", "--exclude-databases=*_2"], &["shop"]),
+        (&["--exclude-databases=s*"], &[]),
+    ] {
+        let names = parse(arguments).names;
+        let found: Vec<_> = ["shop", "shop_2", "stock"].into_iter().filter(|name| names.want(name)).collect();
+        assert_eq!(found, wanted, "{arguments:?}");
     }
 }
 

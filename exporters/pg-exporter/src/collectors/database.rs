@@ -5,7 +5,7 @@ use exposition::{Desc, Snapshot};
 use pg_client::Rows;
 
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
 const LIMIT: Desc = Desc::gauge("pg_database_connection_limit", "Connection limit of the database; -1 means none.");
 const SIZE: Desc = Desc::gauge("pg_database_size_bytes", "Disk space used by the database.");
@@ -16,6 +16,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Connection limit and disk space of every database (pg_database, pg_database_size).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::High("walks the files of every database, in the background"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         sql: |_| "SELECT datname::text, datconnlimit::text FROM pg_catalog.pg_database".to_owned(),
@@ -31,11 +33,9 @@ fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
     let sizes = session.sizes.databases();
     let table = snapshot.table(&["datname"]);
     let (limit, size) = (table.column(&LIMIT), table.column(&SIZE));
-    let excluded = &session.options().exclude_databases;
+    let names = &session.options().names;
     for row in rows.iter() {
-        let Some(datname) = row.get(0).filter(|name| excluded.iter().all(|excluded| excluded != name)) else {
-            continue;
-        };
+        let Some(datname) = row.get(0).filter(|name| !names.exclude(name)) else { continue };
         let bytes = sizes.as_ref().and_then(|sizes| sizes.get(datname)).copied();
         table.row(&[datname]).set_some(limit, row.float(1)).set_some(size, bytes);
     }

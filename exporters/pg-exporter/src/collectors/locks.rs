@@ -7,7 +7,7 @@ use exposition::{Desc, Snapshot};
 use pg_client::Rows;
 
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
 const COUNT: Desc = Desc::gauge("pg_locks_count", "Number of locks.");
 
@@ -26,6 +26,8 @@ const MODES: [&str; 9] = [
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec { name: "locks", doc: "Locks by database and mode (pg_locks).", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Grows("locks"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         sql: |_| {

@@ -2,7 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -10,6 +10,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Number of open transactions and age of the oldest, autovacuum not counted (pg_stat_activity).",
         default_enabled: false,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("sessions"),
     queries: &[Query::Columns(Columns {
         versions: Versions::since(10),
         labels: &[],

@@ -5,7 +5,7 @@ use exposition::{Desc, Snapshot};
 use pg_client::Rows;
 
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
 const IDLE: Desc = Desc::histogram("pg_process_idle_seconds", "Idle time of idle sessions in seconds.");
 
@@ -18,6 +18,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Histogram of how long idle sessions have been idle, by state and application (pg_stat_activity).",
         default_enabled: false,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         sql: |_| {

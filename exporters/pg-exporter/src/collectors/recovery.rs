@@ -3,14 +3,17 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "recovery", doc: "Receiver, last message, replay and pause of a standby. Cost: low.", default_enabled: true },
+    spec: Spec { name: "recovery", doc: "Receiver, last message, replay and pause of a standby.", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Low,
     queries: &[Query::Columns(Columns {
             versions: Versions::since(10),
             labels: &[],
-            metrics: &[Metric::gauge("pg_recovery_receiver_streaming", "coalesce(r.status = 'streaming', false)", "Whether a WAL receiver streams from the upstream server; 0 also where WAL comes from an archive."), Metric::gauge("pg_recovery_last_message_age_seconds", "greatest(0, extract(epoch FROM pg_catalog.clock_timestamp() - r.last_msg_receipt_time))", "Time since the upstream server sent its last message; absent without a receiver."), Metric::gauge("pg_recovery_replay_paused", "pg_catalog.pg_is_wal_replay_paused()", "Whether replay is paused."), Metric::gauge("pg_recovery_replay_backlog_bytes", "greatest(0, pg_catalog.pg_last_wal_receive_lsn() - pg_catalog.pg_last_wal_replay_lsn())", "Bytes of WAL received and not replayed; absent where nothing was ever streamed."), Metric::gauge("pg_recovery_replay_lsn_bytes", "pg_catalog.pg_last_wal_replay_lsn() - '0/0'", "Last WAL position replayed, in bytes since the beginning of WAL."),],
+            metrics: &[Metric::gauge("pg_recovery_receiver_streaming", "coalesce(r.status = 'streaming', false)", "Whether a WAL receiver streams from the upstream server; 0 also where WAL comes from an archive."), Metric::gauge("pg_recovery_last_message_age_seconds", "extract(epoch FROM pg_catalog.clock_timestamp() - r.last_msg_receipt_time)", "Time since the upstream server sent its last message; absent without a receiver."), Metric::gauge("pg_recovery_replay_paused", "pg_catalog.pg_is_wal_replay_paused()", "Whether replay is paused."), Metric::gauge("pg_recovery_replay_backlog_bytes", "CASE WHEN pg_catalog.pg_last_wal_receive_lsn() IS NOT NULL
+                      THEN greatest(0, pg_catalog.pg_last_wal_receive_lsn() - pg_catalog.pg_last_wal_replay_lsn()) END", "Bytes of WAL received and not replayed; absent where nothing was ever streamed."), Metric::gauge("pg_recovery_replay_lsn_bytes", "pg_catalog.pg_last_wal_replay_lsn() - '0/0'", "Last WAL position replayed, in bytes since the beginning of WAL."),],
             from: "FROM pg_catalog.pg_stat_get_wal_receiver() r WHERE pg_catalog.pg_is_in_recovery()",
             server_label: ServerLabel::Never,
         })],

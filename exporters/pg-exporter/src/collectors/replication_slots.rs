@@ -7,21 +7,21 @@ use pg_client::Rows;
 
 use crate::options::Compat;
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
-/// The families 0.19 has under another prefix, by what comes after it.
+/// The families 0.19 has under another prefix.
 static SLOT: [Desc; 5] = [
-    Desc::gauge("slot_current_wal_lsn", "WAL position of the server, in bytes since the beginning of WAL."),
+    Desc::gauge("pg_replication_slots_slot_current_wal_lsn", "WAL position of the server, in bytes since the beginning of WAL."),
     Desc::gauge(
-        "slot_confirmed_flush_lsn",
+        "pg_replication_slots_slot_confirmed_flush_lsn",
         "Position up to which a logical slot's consumer confirmed, 0 for a physical slot; active slots only.",
     ),
-    Desc::gauge("slot_is_active", "Whether the slot is active."),
+    Desc::gauge("pg_replication_slots_slot_is_active", "Whether the slot is active."),
     Desc::gauge(
-        "safe_wal_size_bytes",
+        "pg_replication_slots_safe_wal_size_bytes",
         "Bytes that can be written to WAL before the slot is in danger of losing what it needs.",
     ),
-    Desc::gauge("wal_status", "Availability of the WAL files the slot claims."),
+    Desc::gauge("pg_replication_slots_wal_status", "Availability of the WAL files the slot claims."),
 ];
 const ACTIVE: Desc = Desc::gauge("pg_replication_slots_active", "Whether the slot is active.");
 const LSN_DIFF: Desc = Desc::gauge("pg_replication_slots_pg_wal_lsn_diff", "Bytes of WAL the slot holds back.");
@@ -32,6 +32,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Positions, state and retained WAL of replication slots (pg_replication_slots).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("slots"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(13),
         sql: |_| {
@@ -55,9 +57,14 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
 };
 
 fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
-    let compat = session.options().compat;
-    let prefix = if compat == Compat::V0_19 { "pg_replication_slot" } else { "pg_replication_slots" };
-    let named = |desc: &Desc| Desc::new(Kind::Gauge, format!("{prefix}_{}", desc.name), desc.help.clone());
+    let v0_19 = session.options().compat == Compat::V0_19;
+    let named = |desc: &Desc| match v0_19 {
+        true => {
+            let name = desc.name.replace("pg_replication_slots_", "pg_replication_slot_");
+            Desc::new(Kind::Gauge, name, desc.help.clone())
+        }
+        false => desc.clone(),
+    };
     let table = snapshot.table(&["slot_name", "slot_type"]);
     let [current, confirmed, is_active, safe] =
         [&SLOT[0], &SLOT[1], &SLOT[2], &SLOT[3]].map(|desc| table.column(&named(desc)));

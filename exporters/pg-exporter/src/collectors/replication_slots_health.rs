@@ -2,7 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -10,6 +10,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "WAL and transactions held back by replication slots, and lost slots (pg_replication_slots).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("slots"),
     queries: &[
         Query::Columns(Columns {
             versions: Versions::since(13),

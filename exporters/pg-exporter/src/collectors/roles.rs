@@ -2,10 +2,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec { name: "roles", doc: "Connection limit of every role (pg_roles).", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Grows("roles"),
     queries: &[Query::Columns(Columns {
         versions: Versions::ALL,
         labels: &[("rolname", "rolname")],

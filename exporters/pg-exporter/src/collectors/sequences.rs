@@ -3,10 +3,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "sequences", doc: "Values used and left of every sequence (pg_sequences). Cost: opens every sequence.", default_enabled: false },
+    spec: Spec { name: "sequences", doc: "Values used and left of every sequence (pg_sequences).", default_enabled: false },
+    scope: Scope::Database,
+    cost: Cost::High("opens every sequence"),
     queries: &[Query::Columns(Columns {
             versions: Versions::since(10),
             labels: &[("datname", "pg_catalog.current_database()"), ("schemaname", "schemaname"), ("sequencename", "sequencename")],

@@ -8,7 +8,7 @@ use exposition::{Desc, Kind, Snapshot};
 use pg_client::Rows;
 
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
 /// What the kept result is filed under.
 const MEMORY: &str = "settings";
@@ -29,6 +29,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Boolean and numeric settings, converted to seconds and bytes (pg_settings).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Low,
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         sql: |session| {

@@ -4,10 +4,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "settings_info", doc: "Settings with a name or list as value, and settings that wait for a restart (pg_settings). Cost: reads all settings.", default_enabled: false },
+    spec: Spec { name: "settings_info", doc: "Settings with a name or list as value, and settings that wait for a restart (pg_settings).", default_enabled: false },
+    scope: Scope::Server,
+    cost: Cost::Low,
     queries: &[Query::Columns(Columns {
             versions: Versions::ALL,
             labels: &[("name", "name"), ("setting", "setting")],

@@ -7,7 +7,7 @@ use exposition::{Desc, Snapshot};
 use pg_client::Rows;
 
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
 const COUNT: Desc = Desc::gauge("pg_stat_activity_count", "Number of connections in this state.");
 const MAX_TX: Desc = Desc::gauge(
@@ -31,6 +31,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Sessions and longest transaction by database, state, user, application and wait (pg_stat_activity).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(10),
         sql: |_| {

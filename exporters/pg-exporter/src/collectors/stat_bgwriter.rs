@@ -2,7 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -10,6 +10,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Buffers written and checkpoints (pg_stat_bgwriter; checkpoints moved to pg_stat_checkpointer in 17).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Low,
     queries: &[Query::Columns(Columns {
         versions: Versions::ALL,
         labels: &[],

@@ -4,7 +4,7 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -12,6 +12,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Sessions, transactions, blocks and rows of every database (pg_stat_database).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("databases"),
     queries: &[Query::Columns(Columns {
         versions: Versions::ALL,
         labels: &[("datid", "d.oid"), ("datname", "d.datname")],

@@ -2,7 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -10,6 +10,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Queries cancelled on a standby, by cause (pg_stat_database_conflicts).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("databases"),
     queries: &[Query::Columns(Columns {
         versions: Versions::ALL,
         labels: &[("datid", "d.oid"), ("datname", "d.datname")],

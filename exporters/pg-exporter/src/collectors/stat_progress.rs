@@ -3,7 +3,7 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -11,6 +11,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Progress of running CREATE INDEX, ANALYZE, CLUSTER, COPY and base backups (pg_stat_progress_*).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("sessions"),
     queries: &[
         Query::Columns(Columns {
             versions: Versions::since(12),

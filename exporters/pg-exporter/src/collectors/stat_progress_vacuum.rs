@@ -5,7 +5,7 @@ use exposition::{Desc, Snapshot};
 use pg_client::Rows;
 
 use crate::session::PgSession;
-use crate::sql::{Columns, Custom, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Custom, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 const PHASE: Desc = Desc::gauge("pg_stat_progress_vacuum_phase", "Current vacuum phase (1 = active).");
 
@@ -42,6 +42,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Phase and progress of running vacuums (pg_stat_progress_vacuum).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(12),
         // A relation of another database has no name here: its OID is shown rather than the name of a relation of

@@ -2,10 +2,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "stat_recovery_prefetch", doc: "Blocks prefetched during replay, on a standby (pg_stat_recovery_prefetch; from version 15 on). Cost: low.", default_enabled: true },
+    spec: Spec { name: "stat_recovery_prefetch", doc: "Blocks prefetched during replay, on a standby (pg_stat_recovery_prefetch; from version 15 on).", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Low,
     queries: &[Query::Columns(Columns {
             versions: Versions::since(15),
             labels: &[],

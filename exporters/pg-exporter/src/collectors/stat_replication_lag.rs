@@ -3,7 +3,7 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -11,6 +11,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Lag of every streaming standby in seconds and bytes, and its synchronous state (pg_stat_replication).",
         default_enabled: true,
     },
+    scope: Scope::Server,
+    cost: Cost::Grows("standbys"),
     queries: &[
         Query::Columns(Columns {
             versions: Versions::since(10),
@@ -31,14 +33,27 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                     "extract(epoch FROM pg_catalog.max(replay_lag))",
                     "Longest time between flushing WAL locally and hearing that the standby has replayed it.",
                 ),
-Metric::gauge("pg_stat_replication_sent_lag_bytes", "greatest(0, pg_catalog.max((CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END) - sent_lsn))", "Bytes of WAL that the standby furthest behind has not been sent."),Metric::gauge("pg_stat_replication_write_lag_bytes", "greatest(0, pg_catalog.max((CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END) - write_lsn))", "Bytes of WAL that the standby furthest behind has not written."),Metric::gauge("pg_stat_replication_flush_lag_bytes", "greatest(0, pg_catalog.max((CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END) - flush_lsn))", "Bytes of WAL that the standby furthest behind has not flushed."),Metric::gauge("pg_stat_replication_replay_lag_bytes", "greatest(0, pg_catalog.max((CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END) - replay_lsn))", "Bytes of WAL that the standby furthest behind has not replayed."),Metric::gauge("pg_stat_replication_standbys", "pg_catalog.count(*)", "Number of standbys with these labels."),Metric::gauge("pg_stat_replication_last_reply_timestamp_seconds", "extract(epoch FROM pg_catalog.min(reply_time))", "Unix time at which the standby that has been silent longest sent its last reply."),            ],
-            from: "FROM pg_catalog.pg_stat_replication GROUP BY 1, 2, 3",
+                Metric::gauge("pg_stat_replication_sent_lag_bytes", "pg_catalog.max(lsn - sent_lsn)", "Bytes of WAL that the standby furthest behind has not been sent."),
+                Metric::gauge("pg_stat_replication_write_lag_bytes", "pg_catalog.max(lsn - write_lsn)", "Bytes of WAL that the standby furthest behind has not written."),
+                Metric::gauge("pg_stat_replication_flush_lag_bytes", "pg_catalog.max(lsn - flush_lsn)", "Bytes of WAL that the standby furthest behind has not flushed."),
+                Metric::gauge("pg_stat_replication_replay_lag_bytes", "pg_catalog.max(lsn - replay_lsn)", "Bytes of WAL that the standby furthest behind has not replayed."),
+                Metric::gauge("pg_stat_replication_standbys", "pg_catalog.count(*)", "Number of standbys with these labels."),
+                Metric::gauge("pg_stat_replication_last_reply_timestamp_seconds", "extract(epoch FROM pg_catalog.min(reply_time))", "Unix time at which the standby that has been silent longest sent its last reply."),
+            ],
+            // A standby passes on what it has, replayed or not.
+            from: "FROM (SELECT *,
+                                CASE WHEN pg_catalog.pg_is_in_recovery()
+                                     THEN greatest(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
+                                     ELSE pg_catalog.pg_current_wal_lsn() END AS lsn
+                         FROM pg_catalog.pg_stat_replication) standbys
+                   GROUP BY 1, 2, 3",
             server_label: ServerLabel::Never,
         }),
         Query::Columns(Columns {
             versions: Versions::since(10),
             labels: &[("application_name", "application_name"), ("sync_state", "sync_state")],
-            metrics: &[Metric::gauge("pg_stat_replication_sync_standbys", "pg_catalog.count(*)", "Number of standbys in this state of synchronous replication."),Metric::gauge("pg_stat_replication_sync_priority", "pg_catalog.min(sync_priority)", "Priority of being chosen as synchronous standby; 0 for asynchronous and quorum-based ones."),],
+            metrics: &[Metric::gauge("pg_stat_replication_sync_standbys", "pg_catalog.count(*)", "Number of standbys in this state of synchronous replication."),
+                Metric::gauge("pg_stat_replication_sync_priority", "pg_catalog.min(sync_priority)", "Priority of being chosen as synchronous standby; 0 for asynchronous and quorum-based ones."),],
             from: "FROM pg_catalog.pg_stat_replication GROUP BY 1, 2",
             server_label: ServerLabel::Never,
         }),

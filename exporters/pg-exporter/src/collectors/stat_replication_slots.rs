@@ -2,10 +2,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "stat_replication_slots", doc: "Decoded, streamed and spilled transactions of logical slots (pg_stat_replication_slots). Cost: low.", default_enabled: true },
+    spec: Spec { name: "stat_replication_slots", doc: "Decoded, streamed and spilled transactions of logical slots (pg_stat_replication_slots).", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Grows("slots"),
     queries: &[Query::Columns(Columns {
             versions: Versions::since(14),
             labels: &[("slot_name", "slot_name")],

@@ -2,10 +2,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "stat_ssl", doc: "Sessions by TLS version and cipher, and by GSSAPI encryption (pg_stat_ssl, pg_stat_gssapi). Cost: low.", default_enabled: true },
+    spec: Spec { name: "stat_ssl", doc: "Sessions by TLS version and cipher, and by GSSAPI encryption (pg_stat_ssl, pg_stat_gssapi).", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Grows("sessions"),
     queries: &[Query::Columns(Columns {
             versions: Versions::since(13),
             labels: &[("version", "version"), ("cipher", "cipher")],

@@ -1,17 +1,21 @@
 //! `pg_stat_statements_*`: the statements that take most of the server's time.
 //!
-//! Rows that differ only in `toplevel` are one row here. Texts are read only when they are asked for: they are in a
-//! file that grows to many megabytes.
+//! Rows that differ only in `toplevel` are one row here. Texts are read only when they are asked for, and once for each
+//! statement: they are in a file that grows to many megabytes. Which statements are shown is the server's order, as in
+//! postgres_exporter, or, with `--collector.stat_statements.sticky`, a choice that seldom changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use exporter_kit::collector::Spec;
+use exporter_kit::collector::{CollectError, Spec};
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
+use futures_util::FutureExt;
+use pg_client::Row;
 
-use crate::extension::{ExtensionVersion, OfExtension};
+use crate::extension::{Extension, ExtensionVersion, OfExtension};
+use crate::options::Statements;
 use crate::session::PgSession;
-use crate::sql::{PgCollector, Query};
+use crate::sql::{Cost, PgCollector, Query, Scope};
+use crate::sticky::{Counter, Sticky};
 
 /// In the order of the SELECT, after user, datname and queryid.
 static VALUES: [Desc; 5] = [
@@ -42,42 +46,124 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Calls, time and rows of the statements that take the most time (pg_stat_statements).",
         default_enabled: false,
     },
+    scope: Scope::Server,
+    cost: Cost::High("reads every entry of the extension"),
     queries: &[Query::OfExtension(OfExtension {
         name: "pg_stat_statements",
         since: (1, 2),
-        sql: |session, extension| sql(session, &extension.schema, extension.version),
-        decode,
+        read: |session, extension| read(session, extension).boxed(),
         families: &[&VALUES[0], &VALUES[1], &VALUES[2], &VALUES[3], &VALUES[4], &QUERY_ID],
     })],
 };
 
-fn sql(session: &PgSession, schema: &str, version: ExtensionVersion) -> String {
+/// What is kept from one scrape to the next.
+#[derive(Default)]
+pub(crate) struct Kept {
+    sticky: Sticky<Labels, { VALUES.len() }>,
+    /// By queryid; none for a statement whose text the extension does not have.
+    texts: HashMap<String, Option<String>>,
+}
+
+/// User, datname and queryid.
+type Labels = [String; 3];
+
+/// Stands for all statements that are not shown, as user and queryid.
+const OTHER: &str = "other";
+
+/// Place of the total time in [`VALUES`].
+const TIME: usize = 1;
+
+async fn read(session: &PgSession, extension: &Extension) -> Result<Snapshot, CollectError> {
     let options = &session.options().statements;
-    let names = COLUMNS.iter().rev().find(|(since, _)| *since <= version).unwrap_or(&COLUMNS[0]);
-    let [total, read, write] = names.1;
-    let text = if options.include_query {
-        format!("pg_catalog.left(s.query, {})", options.query_length)
-    } else {
-        "NULL".to_owned()
+    let rows = session.query(&sql(options, extension), true).await?;
+    let mut statements: Vec<_> = rows.iter().filter_map(statement).collect();
+    let mut snapshot = Snapshot::new();
+    let table = snapshot.table(&["user", "datname", "queryid"]);
+    let columns = VALUES.each_ref().map(|desc| table.column(desc));
+    let mut show = |labels: [&str; 3], values: &[f64; VALUES.len()]| {
+        let mut cells = table.row(&labels);
+        for (column, value) in columns.iter().zip(values) {
+            cells.set(*column, *value);
+        }
     };
+    if options.sticky {
+        let mut kept = session.memory().statements();
+        statements = kept.sticky.update(options.limit as usize, TIME, statements);
+        for (datname, values) in kept.sticky.rest() {
+            show([OTHER, datname, OTHER], values);
+        }
+    }
+    for statement in &statements {
+        show(statement.key.each_ref().map(String::as_str), &statement.values);
+    }
+    if options.include_query {
+        let shown = statements.iter().map(|statement| statement.key[2].as_str()).collect();
+        let texts = texts(session, extension, &shown).await?;
+        let table = snapshot.table(&["queryid", "query"]);
+        let column = table.column(&QUERY_ID);
+        for queryid in shown {
+            if let Some(Some(text)) = texts.get(queryid) {
+                table.row(&[queryid, text]).set(column, 1.0);
+            }
+        }
+    }
+    Ok(snapshot)
+}
+
+fn statement(row: Row<'_>) -> Option<Counter<Labels, { VALUES.len() }>> {
+    let text = |column: usize| row.get(column).map(str::to_owned);
+    let values = [3, 4, 5, 6, 7].map(|column| row.float(column).unwrap_or_default());
+    Some(Counter { key: [text(0)?, text(1)?, text(2)?], group: text(1)?, values })
+}
+
+/// All statements, or the longest ones where the choice is the server's.
+fn sql(options: &Statements, extension: &Extension) -> String {
+    let names = COLUMNS.iter().rev().find(|(since, _)| *since <= extension.version).unwrap_or(&COLUMNS[0]);
+    let [total, read, write] = names.1;
+    let limit = if options.sticky { String::new() } else { format!("LIMIT {}", options.limit) };
     format!(
         "SELECT pg_catalog.pg_get_userbyid(s.userid)::text, d.datname::text, s.queryid::text,
-                s.calls::text, (s.total / 1000)::text, s.rows::text, (s.read / 1000)::text, (s.write / 1000)::text,
-                {text}
+                s.calls::text, (s.total / 1000)::text, s.rows::text, (s.read / 1000)::text, (s.write / 1000)::text
          FROM (SELECT userid, dbid, queryid, sum(calls) AS calls, sum({total}) AS total, sum(rows) AS rows,
-                      sum({read}) AS read, sum({write}) AS write, min(query) AS query
-               FROM {schema}.pg_stat_statements({show})
+                      sum({read}) AS read, sum({write}) AS write
+               FROM {schema}.pg_stat_statements(false)
                WHERE queryid IS NOT NULL
                GROUP BY userid, dbid, queryid) s
          JOIN pg_catalog.pg_database d ON d.oid = s.dbid
          WHERE d.datname <> ALL ({databases}) AND pg_catalog.pg_get_userbyid(s.userid) <> ALL ({users})
          ORDER BY s.total DESC, s.queryid
-         LIMIT {limit}",
-        show = options.include_query,
+         {limit}",
+        schema = extension.schema,
         databases = names_array(&options.exclude_databases),
         users = names_array(&options.exclude_users),
-        limit = options.limit,
     )
+}
+
+/// The texts of statements. Those that are not known yet are read together: the server reads its whole file for it.
+async fn texts(
+    session: &PgSession,
+    extension: &Extension,
+    shown: &BTreeSet<&str>,
+) -> Result<HashMap<String, Option<String>>, CollectError> {
+    let mut texts = session.memory().statements().texts.clone();
+    texts.retain(|queryid, _| shown.contains(queryid.as_str()));
+    let new: Vec<&str> = shown.iter().copied().filter(|queryid| !texts.contains_key(*queryid)).collect();
+    if !new.is_empty() {
+        let sql = format!(
+            "SELECT queryid::text, min(pg_catalog.left(query, {length})) FROM {schema}.pg_stat_statements(true)
+             WHERE queryid = ANY ('{{{ids}}}'::pg_catalog.int8[]) GROUP BY queryid",
+            length = session.options().statements.query_length,
+            schema = extension.schema,
+            ids = new.join(","),
+        );
+        let rows = session.query(&sql, false).await?;
+        texts.extend(new.iter().map(|queryid| ((*queryid).to_owned(), None)));
+        texts.extend(
+            rows.iter().filter_map(|row| Some((row.get(0)?.to_owned(), row.get(1).map(str::to_owned)))),
+        );
+    }
+    session.memory().statements().texts.clone_from(&texts);
+    Ok(texts)
 }
 
 /// An SQL array of names.
@@ -87,25 +173,6 @@ fn names_array(names: &[String]) -> String {
         .map(|name| format!("E'{}'", name.replace('\\', "\\\\").replace('\'', "\\'")))
         .collect();
     format!("ARRAY[{}]::pg_catalog.name[]", quoted.join(", "))
-}
-
-fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
-    let table = snapshot.table(&["user", "datname", "queryid"]);
-    let columns = VALUES.each_ref().map(|desc| table.column(desc));
-    for row in rows.iter() {
-        let mut cells = table.row(&[0, 1, 2].map(|index| row.get(index).unwrap_or_default()));
-        for (index, column) in columns.into_iter().enumerate() {
-            cells.set_some(column, row.float(3 + index));
-        }
-    }
-    if session.options().statements.include_query {
-        let texts: BTreeSet<_> = rows.iter().filter_map(|row| Some((row.get(2)?, row.get(8)?))).collect();
-        let table = snapshot.table(&["queryid", "query"]);
-        let column = table.column(&QUERY_ID);
-        for (queryid, text) in texts {
-            table.row(&[queryid, text]).set(column, 1.0);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 //!
 //! Sums fall when entries are evicted; `pg_stat_statements_deallocations_total` says so.
 
-use exporter_kit::collector::Spec;
+use exporter_kit::collector::{CollectError, Spec};
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
+use futures_util::FutureExt;
 
-use crate::extension::{ExtensionVersion, OfExtension};
+use crate::extension::{Extension, ExtensionVersion, OfExtension};
 use crate::session::PgSession;
-use crate::sql::{PgCollector, Query};
+use crate::sql::{Cost, PgCollector, Query, Scope};
 
 /// Family, first version of the extension that has its column, and the column as SQL.
 static SUMS: &[(Desc, ExtensionVersion, &str)] = &[
@@ -53,15 +53,15 @@ static RESET: Desc = Desc::gauge(
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
         name: "stat_statements_totals",
-        doc: "All statements of each database added up, evictions and reset (pg_stat_statements). \
-              Cost: reads every entry, without texts.",
+        doc: "All statements of each database added up, evictions and reset (pg_stat_statements).",
         default_enabled: false,
     },
+    scope: Scope::Server,
+    cost: Cost::High("reads every entry of the extension"),
     queries: &[Query::OfExtension(OfExtension {
         name: "pg_stat_statements",
         since: (1, 8),
-        sql: |_, extension| sql(&extension.schema, extension.version),
-        decode,
+        read: |session, extension| read(session, extension).boxed(),
         families: &FAMILIES,
     })],
 };
@@ -100,7 +100,9 @@ fn sql(schema: &str, version: ExtensionVersion) -> String {
     )
 }
 
-fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+async fn read(session: &PgSession, extension: &Extension) -> Result<Snapshot, CollectError> {
+    let rows = session.query(&sql(&extension.schema, extension.version), true).await?;
+    let mut snapshot = Snapshot::new();
     let table = snapshot.table(&["datname"]);
     let columns: Vec<_> = SUMS.iter().map(|(desc, ..)| table.column(desc)).collect();
     for row in rows.iter().filter(|row| row.get(0) == Some("t")) {
@@ -116,4 +118,5 @@ fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
             }
         }
     }
+    Ok(snapshot)
 }

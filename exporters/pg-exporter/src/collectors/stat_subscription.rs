@@ -2,10 +2,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "stat_subscription", doc: "Workers, positions, errors and conflicts of subscriptions (pg_stat_subscription, pg_stat_subscription_stats). Cost: low.", default_enabled: true },
+    spec: Spec { name: "stat_subscription", doc: "Workers, positions, errors and conflicts of subscriptions (pg_stat_subscription, pg_stat_subscription_stats).", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Grows("subscriptions"),
     queries: &[Query::Columns(Columns {
             versions: Versions::since(10),
             labels: &[("subname", "subname")],

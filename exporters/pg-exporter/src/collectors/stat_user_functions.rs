@@ -2,10 +2,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "stat_user_functions", doc: "Calls and time of functions (pg_stat_user_functions; needs track_functions). Cost: one row a function.", default_enabled: false },
+    spec: Spec { name: "stat_user_functions", doc: "Calls and time of functions (pg_stat_user_functions; needs track_functions).", default_enabled: false },
+    scope: Scope::Database,
+    cost: Cost::Grows("functions"),
     queries: &[Query::Columns(Columns {
             versions: Versions::ALL,
             labels: &[("datname", "pg_catalog.current_database()"), ("schemaname", "schemaname"), ("funcname", "funcname")],

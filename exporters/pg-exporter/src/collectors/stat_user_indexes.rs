@@ -2,10 +2,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "stat_user_indexes", doc: "Use of every index, and its valid, unique and primary flags (pg_stat_user_indexes, pg_index). Cost: one row an index.", default_enabled: false },
+    spec: Spec { name: "stat_user_indexes", doc: "Use of every index, and its valid, unique and primary flags (pg_stat_user_indexes, pg_index).", default_enabled: false },
+    scope: Scope::Database,
+    cost: Cost::Grows("indexes"),
     queries: &[Query::Columns(Columns {
             versions: Versions::ALL,
             labels: &[("datname", "pg_catalog.current_database()"), ("schemaname", "s.schemaname"), ("relname", "s.relname"), ("indexrelname", "s.indexrelname")],

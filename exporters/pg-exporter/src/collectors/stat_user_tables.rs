@@ -8,7 +8,7 @@ use exposition::{Desc, Snapshot};
 use pg_client::Rows;
 
 use crate::session::PgSession;
-use crate::sql::{Columns, Custom, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Custom, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 const INDEX_SIZE: Desc = Desc::gauge("pg_stat_user_tables_index_size_bytes", "Disk space used by the table's indexes.");
 const TABLE_SIZE: Desc =
@@ -17,9 +17,11 @@ const TABLE_SIZE: Desc =
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
         name: "stat_user_tables",
-        doc: "Scans, rows, vacuums and size of every table of the connected database (pg_stat_user_tables).",
+        doc: "Scans, rows, vacuums and size of every table (pg_stat_user_tables).",
         default_enabled: true,
     },
+    scope: Scope::Database,
+    cost: Cost::High("walks the files of every table, in the background"),
     queries: &[TABLES, SIZES],
 };
 

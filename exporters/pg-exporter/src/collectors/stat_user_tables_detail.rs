@@ -2,10 +2,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "stat_user_tables_detail", doc: "Inserts since vacuum, last scans, and time in vacuum and analyze of every table (pg_stat_user_tables). Cost: one row a table.", default_enabled: false },
+    spec: Spec { name: "stat_user_tables_detail", doc: "Inserts since vacuum, last scans, and time in vacuum and analyze of every table (pg_stat_user_tables).", default_enabled: false },
+    scope: Scope::Database,
+    cost: Cost::Grows("tables"),
     queries: &[Query::Columns(Columns {
             versions: Versions::since(13),
             labels: &[("datname", "pg_catalog.current_database()"), ("schemaname", "schemaname"), ("relname", "relname")],

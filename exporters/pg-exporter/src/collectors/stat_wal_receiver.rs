@@ -2,7 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -10,6 +10,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         doc: "Positions and times of the WAL receiver of a standby (pg_stat_wal_receiver).",
         default_enabled: false,
     },
+    scope: Scope::Server,
+    cost: Cost::Low,
     queries: &[Query::Columns(Columns {
         versions: Versions::since(13),
         labels: &[("upstream_host", "sender_host"), ("slot_name", "slot_name"), ("status", "status")],
@@ -28,6 +30,11 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 "pg_stat_wal_receiver_flushed_lsn",
                 "flushed_lsn - '0/0'",
                 "WAL position up to which WAL was received and flushed to disk, in bytes.",
+            ),
+            Metric::gauge(
+                "pg_stat_wal_receiver_written_lsn_bytes",
+                "written_lsn - '0/0'",
+                "WAL position up to which WAL was received and written, maybe not flushed, in bytes.",
             ),
             Metric::gauge(
                 "pg_stat_wal_receiver_received_tli",

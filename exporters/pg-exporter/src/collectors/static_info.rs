@@ -5,12 +5,14 @@ use exposition::{Desc, Snapshot};
 use pg_client::Rows;
 
 use crate::session::PgSession;
-use crate::sql::{Custom, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
 const STATIC: Desc = Desc::unknown("pg_static", "Version string as reported by postgres.");
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec { name: "static", doc: "Version of the server as labels (version()).", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Low,
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         sql: |_| "SELECT pg_catalog.version(), pg_catalog.current_setting('server_version_num')".to_owned(),

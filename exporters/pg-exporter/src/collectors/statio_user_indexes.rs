@@ -2,14 +2,16 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
         name: "statio_user_indexes",
-        doc: "Blocks read and hit of every index of the connected database (pg_statio_user_indexes).",
+        doc: "Blocks read and hit of every index (pg_statio_user_indexes).",
         default_enabled: false,
     },
+    scope: Scope::Database,
+    cost: Cost::Grows("indexes"),
     queries: &[Query::Columns(Columns {
         versions: Versions::ALL,
         labels: &[("schemaname", "schemaname"), ("relname", "relname"), ("indexrelname", "indexrelname")],

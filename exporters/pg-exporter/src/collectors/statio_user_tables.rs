@@ -3,14 +3,16 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
         name: "statio_user_tables",
-        doc: "Blocks read and hit of every table of the connected database (pg_statio_user_tables).",
+        doc: "Blocks read and hit of every table (pg_statio_user_tables).",
         default_enabled: true,
     },
+    scope: Scope::Database,
+    cost: Cost::Grows("tables"),
     queries: &[Query::Columns(Columns {
         versions: Versions::ALL,
         labels: &[

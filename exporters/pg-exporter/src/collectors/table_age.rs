@@ -3,10 +3,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "table_age", doc: "Age of every table and distance to the wraparound limits (pg_class). Cost: one row a table.", default_enabled: false },
+    spec: Spec { name: "table_age", doc: "Age of every table and distance to the wraparound limits (pg_class).", default_enabled: false },
+    scope: Scope::Database,
+    cost: Cost::Grows("tables"),
     queries: &[Query::Columns(Columns {
             versions: Versions::ALL,
             labels: &[("datname", "pg_catalog.current_database()"), ("schemaname", "n.nspname"), ("relname", "c.relname")],

@@ -2,10 +2,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "wait_events", doc: "Sessions by what they wait for (pg_stat_activity). Cost: low.", default_enabled: true },
+    spec: Spec { name: "wait_events", doc: "Sessions by what they wait for (pg_stat_activity).", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Grows("sessions"),
     queries: &[Query::Columns(Columns {
             versions: Versions::ALL,
             labels: &[("wait_event_type", "k.kind")],

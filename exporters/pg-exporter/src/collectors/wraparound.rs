@@ -3,10 +3,12 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Metric, PgCollector, Query, ServerLabel, Versions};
+use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "wraparound", doc: "Age of every database and distance to the wraparound limits (pg_database). Cost: low.", default_enabled: true },
+    spec: Spec { name: "wraparound", doc: "Age of every database and distance to the wraparound limits (pg_database).", default_enabled: true },
+    scope: Scope::Server,
+    cost: Cost::Grows("databases"),
     queries: &[Query::Columns(Columns {
             versions: Versions::ALL,
             labels: &[("datname", "datname")],

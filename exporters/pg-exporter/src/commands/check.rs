@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::print;
 use crate::cli::Cli;
+use crate::databases::Databases;
 use crate::exporter::{source, user_queries};
 use crate::session::PgSession;
 use crate::source::PgSource;
@@ -64,6 +65,12 @@ async fn check(source: &PgSource, deadline: Instant) -> (String, usize) {
             let _ = writeln!(report, "    do:   {}", advice(error.outcome, name));
             failures += usize::from(error.outcome.is_failure());
         }
+    }
+    for (database, collector, error) in source.databases().map(Databases::failures).unwrap_or_default() {
+        let _ = writeln!(report, "{collector} in database {database}: {}", error.outcome.as_str());
+        let _ = writeln!(report, "    why:  {}", error.message);
+        let _ = writeln!(report, "    do:   {}, or --exclude-databases", advice(error.outcome, collector));
+        failures += 1;
     }
     (report, failures)
 }

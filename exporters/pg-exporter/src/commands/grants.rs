@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 use super::print;
 use crate::cli::Cli;
+use crate::options::{Databases, WhichDatabases};
+use crate::queries;
 
 /// What to grant, to whom.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,22 +45,27 @@ const NEEDS: &[(&str, u32, Need)] = &[
     ("database", 0, STATS),
     ("long_running_transactions", 0, STATS),
     ("process_idle", 0, STATS),
+    ("recovery", 0, STATS),
     ("settings", 0, Need::Member("pg_read_all_settings")),
+    ("settings_info", 0, Need::Member("pg_read_all_settings")),
     ("stat_activity", 0, STATS),
     ("stat_activity_autovacuum", 0, STATS),
     ("stat_progress", 0, STATS),
     ("stat_progress_vacuum", 0, STATS),
     ("stat_replication", 0, STATS),
     ("stat_replication_lag", 0, STATS),
+    ("stat_ssl", 0, STATS),
     ("stat_statements", 0, Need::Extension("pg_stat_statements")),
     ("stat_statements", 0, STATS),
+    ("stat_statements_totals", 0, Need::Extension("pg_stat_statements")),
     ("stat_wal_receiver", 0, STATS),
+    ("wait_events", 0, STATS),
     ("wal", 0, Need::Execute("pg_catalog.pg_ls_waldir()")),
     ("xmin_horizon", 0, STATS),
 ];
 
-/// Sessions of the exporter: statistics, sizes, and one for queries of the user or a probe.
-const CONNECTION_LIMIT: u32 = 3;
+/// Sessions on a server: statistics, sizes, and one that is still ending when another takes its place.
+const CONNECTIONS: usize = 3;
 
 pub(super) async fn run(args: &Args, cli: &Cli, environment: &Environment) -> Result<(), Failure> {
     let connectors = cli.connectors(environment).or_misconfigured()?;
@@ -76,16 +83,28 @@ pub(super) async fn run(args: &Args, cli: &Cli, environment: &Environment) -> Re
         }
     };
     let collectors: Vec<&str> = cli.enabled().iter().map(|collector| collector.spec.name).collect();
-    let script = script(&args.role, connector.dsn().dbname(), major, &collectors);
-    print(&script);
+    print(&script(&args.role, connector.dsn().dbname(), major, connections(cli), &collectors));
+    if collectors.contains(&"sequences") {
+        print("-- And USAGE on the sequences whose values shall be seen: others have no samples.\n");
+    }
     if cli.query_path().is_some() {
         print("-- And SELECT on what the queries of --extend.query-path read.\n");
     }
     Ok(())
 }
 
+/// Most sessions that there may be at a time.
+fn connections(cli: &Cli) -> usize {
+    let queries = usize::from(cli.query_path().is_some());
+    let discovery = cli.discovery().map_or(0, |_| queries * queries::databases::SESSIONS);
+    let Databases { which, sessions, .. } = cli.options().databases;
+    // As many again are still ending.
+    let databases = if which == WhichDatabases::All { 2 * sessions.get() } else { 0 };
+    CONNECTIONS + queries + discovery + databases
+}
+
 /// The statements.
-fn script(role: &str, database: &str, major: u32, collectors: &[&str]) -> String {
+fn script(role: &str, database: &str, major: u32, connections: usize, collectors: &[&str]) -> String {
     let role = quoted(role);
     let mut needs: BTreeMap<Need, Vec<&str>> = BTreeMap::new();
     for (collector, since, need) in NEEDS {
@@ -95,7 +114,7 @@ fn script(role: &str, database: &str, major: u32, collectors: &[&str]) -> String
     }
     let mut script = format!(
         "-- PostgreSQL {major}. Run as a superuser, with psql, in database {database}.\n\
-         CREATE ROLE {role} LOGIN CONNECTION LIMIT {CONNECTION_LIMIT};\n\
+         CREATE ROLE {role} LOGIN CONNECTION LIMIT {connections};\n\
          -- Then, to give it a password that nobody else sees: \\password {role}\n"
     );
     // Extensions bring the functions that are granted.
@@ -127,12 +146,27 @@ mod tests {
 
     #[test]
     fn only_what_is_needed_is_granted() {
-        let without = script("monitor", "postgres", 17, &["locks", "roles"]);
+        let without = script("monitor", "postgres", 17, 3, &["locks", "roles"]);
         assert!(!without.contains("GRANT"), "{without}");
-        let wal = script("moni\"tor", "postgres", 17, &["wal"]);
+        let wal = script("moni\"tor", "postgres", 17, 3, &["wal"]);
         assert!(wal.contains("pg_ls_waldir() TO \"moni\"\"tor\"; -- wal"), "{wal}");
-        let old = script("monitor", "postgres", 15, &["buffercache_summary"]);
+        let old = script("monitor", "postgres", 15, 3, &["buffercache_summary"]);
         assert!(!old.contains("EXTENSION"), "{old}");
+    }
+
+    #[test]
+    fn connections_are_those_that_the_flags_take() {
+        for (flags, expected) in [
+            (&[] as &[_], 3),
+            (&["--extend.query-path=q.yaml"], 4),
+            (&["--extend.query-path=q.yaml", "--auto-discover-databases"], 6),
+            (&["--auto-discover-databases"], 3),
+            (&["--databases=all", "--databases.sessions=3"], 9),
+        ] {
+            let arguments = ["pg-exporter"].iter().chain(flags).map(std::ffi::OsString::from);
+            let cli = Cli::try_parse(arguments, &Environment::default()).unwrap();
+            assert_eq!(connections(&cli), expected, "{flags:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::print;
 use crate::cli::Cli;
 use crate::collectors;
 use crate::exporter::user_queries;
-use crate::sql::Query;
 
 /// Prints them.
 ///
@@ -20,7 +19,7 @@ pub fn dump_maps(cli: &Cli) -> Result<(), Failure> {
     let queries = user_queries(cli).or_misconfigured()?;
     let mut out = String::new();
     for collector in collectors::ALL.iter().filter(|collector| collector.is_default_metric(options.compat)) {
-        let families = collector.queries.iter().flat_map(Query::families);
+        let families = collector.queries.iter().flat_map(|query| query.families(None));
         let families: Vec<_> = families.filter(|family| !options.leaves_out(&family.name)).collect();
         if families.is_empty() {
             continue;

@@ -11,29 +11,26 @@ use pg_client::Connector;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::Discovery;
 use super::collector::{Memory, finish};
 use super::file::Namespace;
+use crate::databases::others;
+use crate::options::DatabaseNames;
 use crate::session::PgSession;
 
 /// Sessions at a time.
-const SESSIONS: usize = 2;
+pub(crate) const SESSIONS: usize = 2;
 
 const ERROR: Desc = Desc::gauge(
     "pg_exporter_user_query_error",
     "Whether a query of --extend.query-path failed in a database that was discovered.",
 );
 
-const DATABASES: &str = "SELECT datname::text FROM pg_catalog.pg_database
-     WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
-       AND datname <> pg_catalog.current_database() AND pg_catalog.has_database_privilege(oid, 'CONNECT')";
-
 /// The queries in all other databases.
 pub struct OtherDatabases {
     spec: Spec,
     namespaces: Vec<Arc<Namespace>>,
     connector: Connector,
-    discovery: Discovery,
+    names: DatabaseNames,
     memory: Mutex<HashMap<String, OfDatabase>>,
 }
 
@@ -44,17 +41,11 @@ impl OtherDatabases {
     pub(super) fn new(
         namespaces: Vec<Arc<Namespace>>,
         connector: Connector,
-        discovery: Discovery,
+        names: DatabaseNames,
     ) -> OtherDatabases {
         let doc = "The queries of --extend.query-path in the other databases.";
         let spec = Spec { name: "query.databases", doc, default_enabled: true };
-        OtherDatabases { spec, namespaces, connector, discovery, memory: Mutex::default() }
-    }
-
-    fn wants(&self, database: &str) -> bool {
-        let has = |names: &[String]| names.iter().any(|name| name == database);
-        let Discovery { include, exclude } = &self.discovery;
-        !has(exclude) && (include.is_empty() || has(include))
+        OtherDatabases { spec, namespaces, connector, names, memory: Mutex::default() }
     }
 
     async fn run(&self, session: &PgSession) -> Result<Snapshot, CollectError> {
@@ -62,12 +53,14 @@ impl OtherDatabases {
         let remaining = session.deadline().saturating_duration_since(Instant::now());
         let deadline = Instant::now() + remaining.mul_f32(0.9);
         let mut kept = self.memory.lock().await;
-        let rows = session.query(DATABASES, true).await?;
-        let names = rows.iter().filter_map(|row| row.get(0)).filter(|name| self.wants(name));
-        let work: Vec<(String, OfDatabase)> = names
-            .map(|name| {
+        let others = others(session, &self.names).await?;
+        let work: Vec<(String, OfDatabase)> = others
+            .into_iter()
+            .filter(|database| database.may_connect)
+            .map(|database| {
                 let fresh = || self.namespaces.iter().map(|_| Memory::default()).collect();
-                (name.to_owned(), kept.remove(name).unwrap_or_else(fresh))
+                let memory = kept.remove(&database.name).unwrap_or_else(fresh);
+                (database.name, memory)
             })
             .collect();
         let reads = work.into_iter().map(|(name, memory)| self.database(name, memory, deadline));

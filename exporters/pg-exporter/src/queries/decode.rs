@@ -244,6 +244,20 @@ mod tests {
         }
 
         #[test]
+        fn arrays_are_read_back(numbers in prop::collection::vec(prop::option::of(-1e9..1e9_f64), 0..6)) {
+            let cells = numbers.iter().map(|number| number.map_or_else(|| "NULL".to_owned(), |n| n.to_string()));
+            prop_assert_eq!(array(&format!("{{{}}}", cells.collect::<Vec<_>>().join(","))), numbers);
+        }
+
+        #[test]
+        fn numbers_are_read_back(number in any::<f64>().prop_filter("NaN has many bits", |n| !n.is_nan())) {
+            let text = if number.is_infinite() { format!("{}Infinity", if number < 0.0 { "-" } else { "" }) }
+                else { number.to_string() };
+            let read = value(Some(&text), Class::Number, &Convert::Number);
+            prop_assert_eq!(read.map(f64::to_bits), Some(number.to_bits()), "{}", text);
+        }
+
+        #[test]
         fn seconds_are_read_back(seconds in 0..1_000_000_u32) {
             prop_assert_eq!(milliseconds(&format!("{seconds}s")), Some(f64::from(seconds) * 1000.0));
         }

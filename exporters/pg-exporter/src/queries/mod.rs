@@ -18,25 +18,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use exporter_kit::collector::Collector;
 use pg_client::{Connector, Warm};
 
+use crate::options::DatabaseNames;
 use crate::session::PgSession;
 use collector::UserQuery;
 use databases::OtherDatabases;
 use file::Namespace;
 
-/// In which other databases the queries run.
-#[derive(Clone, Debug, Default)]
-pub struct Discovery {
-    /// Only these, if there are any.
-    pub include: Vec<String>,
-    /// Not these.
-    pub exclude: Vec<String>,
-}
-
-/// The collectors of the queries on a server.
+/// The collectors of the queries on a server, also in its other databases if `discovery` says which.
 pub fn collectors(
     namespaces: &[Arc<Namespace>],
     connector: &Connector,
-    discovery: Option<&Discovery>,
+    discovery: Option<&DatabaseNames>,
 ) -> Vec<Box<dyn Collector<PgSession>>> {
     let lane = Warm::new(connector.clone());
     let mut all: Vec<Box<dyn Collector<PgSession>>> = Vec::new();

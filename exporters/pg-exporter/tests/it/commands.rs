@@ -1,9 +1,10 @@
 //! `once`, `check`, `grants`, `compare`, `--dumpmaps`, as users run them.
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use rstest::rstest;
-use testkit::postgres::{Postgres, Version};
+use testkit::postgres::{EXPORTER_PASSWORD, Postgres, Version};
 
 use crate::{all_collectors, exporter, failed};
 
@@ -13,6 +14,7 @@ async fn run(args: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
     let output = command.args(args).stdin(Stdio::null()).output().await?;
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(!text.contains(EXPORTER_PASSWORD), "a password is printed: {text}");
     Ok((output.status.code(), text))
 }
 
@@ -30,14 +32,21 @@ async fn once_prints_the_page() -> anyhow::Result<()> {
 
 #[rstest]
 #[case(13)]
+#[case(14)]
+#[case(15)]
+#[case(16)]
+#[case(17)]
 #[case(18)]
 #[tokio::test]
 async fn what_grants_prints_is_enough(#[case] major: u32) -> anyhow::Result<()> {
     let builder = Postgres::builder().version(Version::Major(major)).preload("pg_stat_statements");
     let server = builder.start().await?;
+    server.sql("CREATE DATABASE shop").await?;
+    server.client_as("postgres", "", "shop").await?.batch_execute("CREATE TABLE deals (id serial)").await?;
     let admin = server.admin_dsn("postgres");
-    let flags = all_collectors();
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let all = all_collectors();
+    let mut flags: Vec<&str> = all.iter().map(String::as_str).collect();
+    flags.push("--databases=all");
     let (code, script) = run(&[&["grants", "--role=watcher", "--dsn", &admin], &flags[..]].concat()).await?;
     assert_eq!(code, Some(0), "{script}");
     assert!(
@@ -59,12 +68,47 @@ async fn what_grants_prints_is_enough(#[case] major: u32) -> anyhow::Result<()> 
     server.sql("ALTER ROLE watcher PASSWORD 'x'").await?;
     let (code, report) = run(&[&["check", "--dsn", &dsn], &flags[..]].concat()).await?;
     assert_eq!(code, Some(0), "{report}");
-    let exporter = exporter(&dsn, &flags).await?;
-    let mut failed = failed(&exporter.scrape(20.0).await?);
-    // Before 16 there is no summary to create the extension for.
+
+    // A superuser sees no more, say of this session.
+    let _idle = server.client().await?;
+    let (watcher, superuser) = (exporter(&dsn, &flags).await?, exporter(&admin, &flags).await?);
+    let (page, whole) = (watcher.scrape(20.0).await?, superuser.scrape(20.0).await?);
+    assert_eq!(failures(&page, major), Vec::<String>::new());
+    assert!(
+        page.samples("pg_exporter_database_collector_outcome").all(|sample| sample.has(&[("outcome", "ok")]))
+    );
+    let missing: Vec<&str> = whole
+        .families
+        .iter()
+        .map(|family| family.name.as_str())
+        .filter(|name| page.family(name).is_none())
+        // The values of sequences belong to who may use them.
+        .filter(|name| !name.starts_with("pg_sequence_"))
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
+    let hidden_setting = [("name", "shared_preload_libraries")];
+    assert_eq!(page.value("pg_setting_info", &hidden_setting), Some(1.0));
+
+    // Nor on a standby.
+    let standby = server.standby().await?;
+    let dsn = format!("postgresql://watcher:x@{}/postgres?sslmode=disable", standby.addr());
+    let watcher = exporter(&dsn, &flags).await?;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let page = watcher.scrape(20.0).await?;
+        if page.value("pg_recovery_receiver_streaming", &[]) == Some(1.0) {
+            assert_eq!(failures(&page, major), Vec::<String>::new());
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < deadline, "the receiver is not seen");
+    }
+}
+
+/// What failed. Before 16 there is no summary to create the extension for.
+fn failures(page: &exposition::Page, major: u32) -> Vec<String> {
+    let mut failed = failed(page);
     failed.retain(|labels| major >= 16 || !labels.contains("buffercache_summary"));
-    assert_eq!(failed, Vec::<String>::new());
-    Ok(())
+    failed
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn pages_are_compressed_and_in_openmetrics_when_asked_for() -> anyhow::Res
 #[tokio::test]
 async fn a_transaction_pooler_is_scraped_whole_and_left_as_it_was() -> anyhow::Result<()> {
     let server = Postgres::start().await?;
-    let pool = PgBouncer::start(&server, "transaction").await?;
+    let pool = PgBouncer::start(&server, &[("pool_mode", "transaction")]).await?;
     let exporter = exporter(&pool.dsn("postgres"), &[]).await?;
     let other = tokio_postgres::connect(&pool.dsn("postgres"), tokio_postgres::NoTls).await?;
     tokio::spawn(other.1);

@@ -160,3 +160,28 @@ async fn a_paused_replay_is_lag() -> anyhow::Result<()> {
         anyhow::ensure!(Instant::now() < deadline, "{:?} {:?}", lag("replay"), lag("flush"));
     }
 }
+
+#[tokio::test]
+async fn the_slot_of_a_standby_is_called_by_its_name() -> anyhow::Result<()> {
+    let primary = Postgres::start().await?;
+    primary.sql("SELECT pg_create_physical_replication_slot('mine')").await?;
+    let standby = primary.standby().await?;
+    standby.sql("ALTER SYSTEM SET primary_slot_name = 'mine'").await?;
+    standby.sql("SELECT pg_reload_conf()").await?;
+    let pid = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'mine'";
+    for compat in ["0.20", "0.19"] {
+        let exporter = exporter(&primary.dsn(), &["--compat", compat]).await?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let expected = if compat == "0.19" { primary.psql(pid).await? } else { Some("mine".to_owned()) };
+            let page = exporter.scrape(10.0).await?;
+            let sample = page.samples("pg_stat_replication_pg_wal_lsn_diff").next();
+            let shown = sample.and_then(|sample| sample.label("slot_name"));
+            if shown.is_some() && shown == expected.as_deref() {
+                break;
+            }
+            anyhow::ensure!(Instant::now() < deadline, "{compat}: {shown:?}, not {expected:?}");
+        }
+    }
+    Ok(())
+}

@@ -6,8 +6,10 @@ use anyhow::{Context, bail};
 use clap::{ArgAction, Args};
 use exporter_kit::config::Secret;
 use exporter_kit::web_config::{ClientAuth, Settings, TlsSettings};
+use regex::Regex;
 
 use super::insight::InsightArgs;
+use crate::lua_pattern::Pattern;
 use crate::options::{Features, KeyArg, Script};
 
 /// See the module.
@@ -81,7 +83,13 @@ pub(super) struct FeatureArgs {
     /// The server is a node of a cluster: /discover-cluster-nodes answers
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = false)]
     is_cluster: bool,
-    /// Hostnames in /discover-cluster-nodes
+    /// Every node of the cluster on one page, each with its labels
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    cluster: bool,
+    /// More nodes of the cluster, separated by commas, to ask for all others when that of --url does not answer
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    cluster_seeds: Vec<String>,
+    /// Nodes of a cluster by the names that they announce
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = false)]
     cluster_discover_hostnames: bool,
     /// PING after connecting, and how long it took
@@ -96,6 +104,12 @@ pub(super) struct FeatureArgs {
     /// YAML file of targets that /scrape may reach, and their credentials
     #[arg(long = "targets.file", value_name = "FILE")]
     targets_file: Option<PathBuf>,
+    /// Targets of /scrape whose connections are kept
+    #[arg(long = "scrape.max-targets", value_name = "N", default_value_t = 1000)]
+    max_targets: usize,
+    /// Targets of /scrape that are scraped at once; more wait
+    #[arg(long = "scrape.concurrency", value_name = "N", default_value_t = 64)]
+    concurrency: usize,
     /// Do not answer /scrape
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = false)]
     disable_scrape_endpoint: bool,
@@ -142,18 +156,6 @@ impl FeatureArgs {
     /// # Errors
     /// A list that cannot be read, a script that is not there.
     pub(super) fn features(&self, compat: bool) -> anyhow::Result<Features> {
-        for (flag, used) in [
-            ("check-key-groups", !self.check_key_groups.is_empty()),
-            ("include-search-indexes-metrics", self.include_search_indexes_metrics),
-            ("include-sentinel-peer-info", self.include_sentinel_peer_info),
-            ("include-rdb-file-size-metric", self.include_rdb_file_size_metric),
-            ("is-tile38", self.is_tile38),
-            ("ping-on-connect", self.ping_on_connect),
-        ] {
-            if used {
-                bail!("-{flag} is not supported yet: leave it out");
-            }
-        }
         let keys = |flag: &str, text: &str| {
             KeyArg::parse_list(text).map_err(|error| anyhow::anyhow!("-{flag}: {error}"))
         };
@@ -162,6 +164,7 @@ impl FeatureArgs {
                 std::fs::read_to_string(name).with_context(|| format!("-script: cannot read {name}"))?;
             Ok(Script { name: name.to_owned(), text })
         });
+        let indexes = Regex::new(&self.check_search_indexes).context("-check-search-indexes")?;
         let (patterns, mut single) = split(keys("check-keys", &self.check_keys)?);
         single.extend(keys("check-single-keys", &self.check_single_keys)?);
         let (stream_patterns, mut streams) = split(keys("check-streams", &self.check_streams)?);
@@ -174,7 +177,7 @@ impl FeatureArgs {
             streams,
             stream_consumers: !self.streams_exclude_consumer_metrics,
             count: keys("count-keys", &self.count_keys)?,
-            key_groups: self.check_key_groups.split(',').filter_map(given).collect(),
+            key_groups: Pattern::parse_list(&self.check_key_groups).context("-check-key-groups")?,
             max_key_groups: self.max_distinct_key_groups,
             batch: self.check_keys_batch_size.max(1),
             sampler: self.insight.sampler(compat || self.is_cluster),
@@ -185,11 +188,13 @@ impl FeatureArgs {
             client_port: self.export_client_port,
             client_groups: self.insight.client_groups(),
             modules: self.include_modules_metrics,
-            search_indexes: self.include_search_indexes_metrics.then(|| self.check_search_indexes.clone()),
+            search_indexes: self.include_search_indexes_metrics.then_some(indexes),
             sentinel_peers: self.include_sentinel_peer_info,
             rdb_file_size: self.include_rdb_file_size_metric,
             tile38: self.is_tile38,
             ping: self.ping_on_connect,
+            whole_cluster: self.cluster,
+            lists_nodes: self.is_cluster,
         })
     }
 
@@ -247,6 +252,11 @@ impl FeatureArgs {
         self.is_cluster
     }
 
+    /// More nodes to ask for all others.
+    pub(super) fn cluster_seeds(&self) -> &[String] {
+        &self.cluster_seeds
+    }
+
     pub(super) fn discover_hostnames(&self) -> bool {
         self.cluster_discover_hostnames
     }
@@ -257,6 +267,14 @@ impl FeatureArgs {
 
     pub(super) fn targets_file(&self) -> Option<&PathBuf> {
         self.targets_file.as_ref()
+    }
+
+    pub(super) fn max_targets(&self) -> usize {
+        self.max_targets
+    }
+
+    pub(super) fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     pub(super) fn scrape_endpoint(&self) -> bool {

@@ -16,6 +16,7 @@ pub(crate) use self::features::split;
 use self::flags::normalise;
 use crate::address::{Address, Credentials, TlsFiles};
 use crate::connection::Target;
+use crate::multi;
 use crate::options::{Compat, Options};
 
 /// Prometheus exporter for Redis and Valkey.
@@ -106,7 +107,7 @@ pub enum Action {
     Once,
     /// Tell which series change when this exporter takes the place of another one
     Compare,
-    /// Print the table of families in Markdown
+    /// Print docs/redis-families.md
     #[value(hide = true)]
     Families,
 }
@@ -174,12 +175,14 @@ impl Cli {
         })
     }
 
-    /// Where and how pages are served.
+    /// Where and how pages are served. Prometheus keeps a connection for each target of `/scrape`.
     ///
     /// # Errors
     /// Flags of the listener that contradict each other.
     pub fn web(&self) -> anyhow::Result<Web> {
         let mut web = self.web.web(9121);
+        let limit = &mut web.server.limits.max_connections;
+        *limit = (*limit).max(self.features.max_targets().saturating_add(64));
         web.server.web_settings = self.features.web_settings()?;
         if web.server.web_settings.is_some() && web.server.web_config_file.is_some() {
             bail!("--web.config.file excludes -tls-server-* and -basic-auth-*: give one or the other");
@@ -187,9 +190,46 @@ impl Cli {
         Ok(web)
     }
 
+    /// The nodes to ask for all of the cluster; `None` when it is not shown whole.
+    ///
+    /// # Errors
+    /// An address or a file that cannot be used.
+    pub fn cluster(&self, options: &Options) -> anyhow::Result<Option<Vec<Address>>> {
+        if !options.features.whole_cluster {
+            return Ok(None);
+        }
+        let (credentials, tls) = (self.credentials()?, self.tls()?);
+        let given = [&self.url].into_iter().chain(self.features.cluster_seeds());
+        let seeds = given.filter(|seed| !seed.is_empty()).map(|seed| {
+            Address::parse(seed, &credentials, &tls).with_context(|| "cannot use a seed of the cluster")
+        });
+        let seeds = seeds.collect::<anyhow::Result<Vec<_>>>()?;
+        if seeds.is_empty() {
+            bail!("--cluster needs a node to ask: give --url or --cluster-seeds");
+        }
+        Ok(Some(seeds))
+    }
+
+    /// Whether nodes are reached by the names that they announce.
+    pub fn by_hostname(&self) -> bool {
+        self.features.discover_hostnames()
+    }
+
     /// Whether `/discover-cluster-nodes` answers, and whether it gives hostnames.
     pub fn discovery(&self) -> Option<bool> {
         self.features.is_cluster().then(|| self.features.discover_hostnames())
+    }
+
+    /// How `/scrape` works.
+    pub fn multi(&self, options: &Arc<Options>, web: &Web) -> multi::Settings {
+        multi::Settings {
+            options: Arc::clone(options),
+            client_name: self.client_name(),
+            own_metrics: self.own_metrics(),
+            max_targets: self.features.max_targets(),
+            concurrency: self.features.concurrency(),
+            web: web.clone(),
+        }
     }
 
     /// Whether `/scrape` answers.

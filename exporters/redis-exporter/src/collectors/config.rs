@@ -27,8 +27,45 @@ pub(super) struct Config {
     parameters: Vec<(&'static str, Desc)>,
     limit_bytes: Desc,
     limit_seconds: Desc,
+    every: Every,
+}
+
+/// Every parameter: each as labels, and those that are numbers.
+pub(super) struct Every {
+    /// Parameters that hold secrets and are not shown.
+    hidden: &'static [&'static str],
     key_value: Desc,
     value: Desc,
+}
+
+impl Every {
+    /// `prefix` begins the names of the families.
+    pub(super) fn new(options: &Options, prefix: &str, secrets: &'static [&'static str]) -> Self {
+        Self {
+            hidden: if options.redact_config { secrets } else { &[] },
+            key_value: options.gauge(
+                &format!("{prefix}_key_value"),
+                "A configuration parameter as a label; the value is 1.",
+            ),
+            value: options.gauge(&format!("{prefix}_value"), "A configuration parameter that is a number."),
+        }
+    }
+
+    pub(super) fn write(&self, pairs: &[(String, String)], page: &mut Snapshot) {
+        let shown = || pairs.iter().filter(|(key, _)| !self.hidden.contains(&key.as_str()));
+        let table = page.table(&["key", "value"]);
+        let column = table.column(&self.key_value);
+        for (key, value) in shown() {
+            table.row(&[key, value]).set(column, 1.0);
+        }
+        let table = page.table(&["key"]);
+        let column = table.column(&self.value);
+        for (key, value) in shown() {
+            if let Some(value) = number(value) {
+                table.row(&[key]).set(column, value);
+            }
+        }
+    }
 }
 
 impl Config {
@@ -47,9 +84,7 @@ impl Config {
                 "config_client_output_buffer_limit_overcome_seconds",
                 "How long a client of the class may stay above the soft limit.",
             ),
-            key_value: options
-                .gauge("config_key_value", "A configuration parameter as a label; the value is 1."),
-            value: options.gauge("config_value", "A configuration parameter that is a number."),
+            every: Every::new(options, "config", SECRETS),
         }
     }
 
@@ -64,24 +99,6 @@ impl Config {
                 .row(&[class[0], "soft"])
                 .set_some(bytes, number(class[2]))
                 .set_some(seconds, number(class[3]));
-        }
-    }
-
-    fn every(&self, pairs: &[(String, String)], page: &mut Snapshot) {
-        let shown = || {
-            pairs.iter().filter(|(key, _)| !self.options.redact_config || !SECRETS.contains(&key.as_str()))
-        };
-        let table = page.table(&["key", "value"]);
-        let column = table.column(&self.key_value);
-        for (key, value) in shown() {
-            table.row(&[key, value]).set(column, 1.0);
-        }
-        let table = page.table(&["key"]);
-        let column = table.column(&self.value);
-        for (key, value) in shown() {
-            if let Some(value) = number(value) {
-                table.row(&[key]).set(column, value);
-            }
         }
     }
 }
@@ -114,7 +131,7 @@ impl Section for Config {
             }
         }
         if self.options.include_config {
-            self.every(&pairs, page);
+            self.every.write(&pairs, page);
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ impl CountKeys {
         let features = &self.options.features;
         let mut page = Snapshot::new();
         let facts = session.read_facts().await?;
-        if features.only_replicas && facts.info.get("role") != Some("slave") {
+        if !session.reads_keys(&facts) {
             return Ok(page);
         }
         let mut counts = vec![Some(0.0); features.count.len()];

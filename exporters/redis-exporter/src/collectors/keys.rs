@@ -56,7 +56,7 @@ impl Keys {
     async fn read(&self, session: &Session) -> Result<Snapshot, CollectError> {
         let features = &self.options.features;
         let facts = session.read_facts().await?;
-        if features.only_replicas && facts.info.get("role") != Some("slave") {
+        if !session.reads_keys(&facts) {
             return Ok(Snapshot::new());
         }
         // Whether a key was named: it is shown even when it does not exist.
@@ -70,7 +70,7 @@ impl Keys {
         for (_, error) in failed {
             session.note(SPEC.name, error);
         }
-        for key in &features.keys {
+        for key in features.keys.iter().filter(|key| session.owns(&key.key)) {
             keys.entry(key.database).or_default().insert(key.key.clone().into_bytes(), true);
         }
         let mut known = Vec::new();

@@ -4,12 +4,14 @@
 mod client_groups;
 mod clients;
 mod cluster;
+mod cluster_view;
 mod commandstats;
 mod config;
 mod count_keys;
 mod errorstats;
 mod info;
 mod instance_info;
+pub(crate) mod key_groups;
 pub(crate) mod keys;
 mod keysizes;
 mod keyspace;
@@ -18,13 +20,17 @@ mod latency_histogram;
 mod latencystats;
 mod log_events;
 mod modules;
+pub(crate) mod ping;
+mod rdb_file;
 mod replication;
 mod scripts;
+mod search_indexes;
 mod sentinel;
 mod slot_stats;
 mod slowlog;
 mod start_time;
 mod streams;
+mod tile38;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -90,6 +96,9 @@ pub fn all(options: &Options) -> Vec<Box<dyn Section>> {
     if features.modules {
         sections.push(Box::new(modules::Modules::new(options)));
     }
+    if features.tile38 {
+        sections.push(Box::new(tile38::Tile38::new(options)));
+    }
     sections
 }
 
@@ -102,14 +111,27 @@ pub fn enabled(
     options: &Options,
     sampler: Option<&Arc<Sampler>>,
 ) -> anyhow::Result<Vec<Box<dyn Collector<Session>>>> {
+    let features = &options.features;
     let mut collectors: Vec<Box<dyn Collector<Session>>> = Vec::new();
+    // Before all others, so that nothing on the server delays it.
+    if features.ping {
+        collectors.push(Box::new(ping::Ping));
+    }
     for section in all(options) {
         collectors.push(Box::new(Runner(section)));
     }
     if !options.compat_1_86() {
         collectors.push(Box::new(log_events::LogEvents::new(options)));
     }
-    let features = &options.features;
+    if features.whole_cluster {
+        collectors.push(Box::new(cluster_view::ClusterView::new(options)));
+    }
+    if features.rdb_file_size {
+        collectors.push(Box::new(rdb_file::RdbFile::new(options)));
+    }
+    if features.search_indexes.is_some() {
+        collectors.push(Box::new(search_indexes::SearchIndexes::new(options)));
+    }
     if !(features.patterns.is_empty() && features.keys.is_empty()) {
         collectors.push(Box::new(keys::Keys::new(options)));
     }
@@ -118,6 +140,9 @@ pub fn enabled(
     }
     if !features.count.is_empty() && features.sampler.is_none() {
         collectors.push(Box::new(count_keys::CountKeys::new(options)));
+    }
+    if !features.key_groups.is_empty() && features.sampler.is_none() {
+        collectors.push(Box::new(key_groups::KeyGroups::new(options)));
     }
     if !(features.stream_patterns.is_empty() && features.streams.is_empty()) {
         collectors.push(Box::new(streams::Streams::new(options)));
@@ -192,6 +217,11 @@ pub(crate) mod tests {
     pub(crate) fn page(section: &dyn Section, replies: &Replies) -> Page {
         let mut snapshot = Snapshot::new();
         section.write(replies, &mut snapshot).unwrap();
+        parsed(snapshot)
+    }
+
+    /// A snapshot as it is served.
+    pub(crate) fn parsed(mut snapshot: Snapshot) -> Page {
         snapshot.seal();
         let mut page = String::new();
         text::encode(&snapshot, &mut page);
@@ -217,7 +247,8 @@ pub(crate) mod tests {
     fn every_section() -> Vec<Box<dyn Section>> {
         let mut options = Options { include_config: true, ..Options::default() };
         let features = &mut options.features;
-        (features.clients, features.modules) = (true, true);
+        (features.clients, features.modules, features.tile38) = (true, true, true);
+        features.sentinel_peers = true;
         features.client_groups = Some(crate::options::ClientGroups::default());
         let sampler = crate::options::SamplerOptions::default();
         features.sampler = Some(crate::options::SamplerOptions { insight: true, ..sampler });

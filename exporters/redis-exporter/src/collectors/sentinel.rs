@@ -3,6 +3,7 @@
 use exposition::{Desc, Snapshot};
 use redis::Value;
 
+use super::config::Every;
 use super::{Replies, Section, Spec};
 use crate::error::{Reason, ReplyError};
 use crate::info::{number, part, value};
@@ -34,6 +35,12 @@ const SETTINGS: &[(&str, &str, f64)] = &[
     ("quorum", "sentinel_master_setting_ckquorum", 1.0),
 ];
 
+/// Parameters of the Sentinel's own configuration that hold secrets.
+const SECRETS: &[&str] = &["sentinel-pass", "sentinel-user"];
+
+/// Fields of SENTINEL SENTINELS that are labels.
+const PEER: &[&str] = &["name", "ip", "port", "runid", "flags"];
+
 /// Labels of everything about one master.
 const MASTER: &[&str] = &["master_name", "master_address"];
 
@@ -46,6 +53,8 @@ pub(super) struct Sentinel {
     ok_slaves: Desc,
     ok_sentinels: Desc,
     ckquorum: Desc,
+    peer: Option<Desc>,
+    config: Option<Every>,
 }
 
 impl Sentinel {
@@ -67,6 +76,10 @@ impl Sentinel {
             ),
             ckquorum: options
                 .gauge("sentinel_master_ckquorum_status", "Whether a failover would find its quorum."),
+            peer: options.features.sentinel_peers.then(|| {
+                options.gauge("sentinel_peer_info", "Another sentinel of a master; the value is 1.")
+            }),
+            config: options.include_config.then(|| Every::new(options, "sentinel_config", SECRETS)),
         }
     }
 
@@ -129,7 +142,30 @@ impl Sentinel {
             // The reply lists the others: this one is well.
             row.set_some(ok_sentinels, others.map(|others| others + 1.0));
         }
-        slaves.and(sentinels).map(|_| ())
+        let peers = self.peers(replies, name, &address, page);
+        slaves.and(sentinels).map(|_| ()).and(peers)
+    }
+
+    fn peers(
+        &self,
+        replies: &Replies,
+        name: &str,
+        address: &str,
+        page: &mut Snapshot,
+    ) -> Result<(), ReplyError> {
+        let Some(peer) = &self.peer else { return Ok(()) };
+        let request = Request::SentinelSentinels(name.to_owned());
+        let Some(reply) = replies.get(&request) else { return Ok(()) };
+        let table = page.table(&[MASTER, PEER].concat());
+        let column = table.column(peer);
+        for entry in items(reply?).ok_or_else(|| ReplyError::unexpected(request.name()))? {
+            let fields = texts(&request, entry)?;
+            let get = |key| fields.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value);
+            let labels: Vec<&str> =
+                [name, address].into_iter().chain(PEER.iter().map(|key| get(*key))).collect();
+            table.row(&labels).set(column, 1.0);
+        }
+        Ok(())
     }
 
     /// The text of the reply is a label; an error is the answer "no".
@@ -184,7 +220,8 @@ impl Section for Sentinel {
                 Request::SentinelSlaves(master.clone()),
             ]
         });
-        [Request::SentinelMasters].into_iter().chain(each).collect()
+        let config = self.config.is_some().then_some(Request::SentinelConfig);
+        [Request::SentinelMasters].into_iter().chain(each).chain(config).collect()
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
@@ -193,6 +230,10 @@ impl Section for Sentinel {
         }
         self.info(replies, page);
         let mut outcome = self.quorum(replies, page);
+        if let (Some(every), Some(reply)) = (&self.config, replies.get(&Request::SentinelConfig)) {
+            let pairs = reply.and_then(|reply| texts(&Request::SentinelConfig, reply));
+            outcome = outcome.and(pairs.map(|pairs| every.write(&pairs, page)));
+        }
         let Some(reply) = replies.get(&Request::SentinelMasters) else { return outcome };
         let masters: &[Value] =
             items(reply?).ok_or_else(|| ReplyError::unexpected(Request::SentinelMasters.name()))?;

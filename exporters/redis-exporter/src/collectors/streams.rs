@@ -93,7 +93,7 @@ impl Streams {
         let features = &self.options.features;
         let facts = session.read_facts().await?;
         let mut page = Snapshot::new();
-        if features.only_replicas && facts.info.get("role") != Some("slave") {
+        if !session.reads_keys(&facts) {
             return Ok(page);
         }
         let mut streams: BTreeMap<i64, BTreeSet<Vec<u8>>> = BTreeMap::new();
@@ -103,7 +103,7 @@ impl Streams {
         for (_, error) in failed.await {
             session.note(SPEC.name, error);
         }
-        for key in &features.streams {
+        for key in features.streams.iter().filter(|key| session.owns(&key.key)) {
             streams.entry(key.database).or_default().insert(key.key.clone().into_bytes());
         }
         for (database, streams) in &streams {

@@ -10,6 +10,7 @@ use exposition::{Desc, Kind, Snapshot};
 use tokio::time::Instant;
 
 use super::Sampler;
+use crate::collectors::key_groups::Groups;
 use crate::options::Options;
 use crate::session::Session;
 
@@ -47,6 +48,9 @@ pub(super) struct Walked {
     pub(super) left_out: u64,
     pub(super) exact: bool,
     pub(super) big: Vec<(String, u64)>,
+    pub(super) groups: Groups,
+    /// Whether keys were put into groups.
+    pub(super) weighed: bool,
 }
 
 struct Histogram {
@@ -196,6 +200,9 @@ impl SamplerCollector {
         page.sample(&self.spent, self.sampler.spent().as_secs_f64());
         page.sample(&self.budget, self.sampler.wanted.budget.as_secs_f64());
         page.sample(&self.errors, findings.errors as f64);
+        for (database, walked) in findings.walked.iter().filter(|(_, walked)| walked.weighed) {
+            self.sampler.groups.write(*database, &walked.groups, &mut page);
+        }
         for walked in findings.walked.values() {
             page.append(walked.checked.clone());
         }

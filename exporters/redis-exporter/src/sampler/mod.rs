@@ -20,6 +20,7 @@ use self::budget::Budget;
 pub(crate) use self::findings::SamplerCollector;
 use self::findings::{Findings, Walked};
 use self::pass::{Pass, Wanted};
+use crate::collectors::key_groups::{self, KeyGroups};
 use crate::collectors::keys::Keys;
 use crate::connection::{REFUSAL_KEPT, Target};
 use crate::error::ReplyError;
@@ -63,6 +64,7 @@ pub struct Sampler {
     options: Arc<Options>,
     wanted: SamplerOptions,
     keys: Keys,
+    groups: KeyGroups,
     budget: Mutex<Budget>,
     findings: Mutex<Findings>,
     /// What was refused, and when.
@@ -75,13 +77,17 @@ impl Sampler {
     pub fn new(target: &Arc<Target>, options: &Arc<Options>) -> Option<Arc<Self>> {
         let features = &options.features;
         let wanted = features.sampler?;
-        let nothing = features.count.is_empty() && features.patterns.is_empty() && !wanted.insight;
+        let nothing = features.count.is_empty()
+            && features.patterns.is_empty()
+            && features.key_groups.is_empty()
+            && !wanted.insight;
         (!nothing).then(|| {
             Arc::new(Self {
                 target: Arc::clone(target),
                 options: Arc::clone(options),
                 wanted,
                 keys: Keys::new(options),
+                groups: KeyGroups::new(options),
                 budget: Mutex::new(Budget::new(wanted.budget)),
                 findings: Mutex::default(),
                 refused: Mutex::default(),
@@ -130,7 +136,7 @@ impl Sampler {
         let began = Instant::now();
         let session = Session::open(Arc::clone(&self.target), began + SESSION_KEPT + BATCH_LIMIT).await?;
         let facts = session.read_facts().await?;
-        if self.options.features.only_replicas && facts.info.get("role") != Some("slave") {
+        if !session.reads_keys(&facts) {
             *self.findings() = Findings::default();
             sleep(PAUSE).await;
             return Ok(());
@@ -178,9 +184,8 @@ impl Sampler {
         let features = &self.options.features;
         let mut databases: BTreeSet<i64> =
             features.count.iter().chain(&features.patterns).map(|key| key.database).collect();
-        if self.wanted.insight {
-            let numbers = facts.info.section("Keyspace").filter_map(|field| field.key.strip_prefix("db"));
-            databases.extend(numbers.filter_map(|number| number.parse::<i64>().ok()));
+        if self.wanted.insight || !features.key_groups.is_empty() {
+            databases.extend(key_groups::databases(facts));
         }
         databases
     }
@@ -193,17 +198,17 @@ impl Sampler {
     fn begin(&self, facts: &Facts, database: i64) -> Pass {
         let features = &self.options.features;
         let big = if self.wanted.insight { self.wanted.top } else { 0 };
-        let wanted = Wanted::of(database, &features.count, &features.patterns, big);
+        let wanted =
+            Wanted::of(database, &features.count, &features.patterns, big, !features.key_groups.is_empty());
         let size = facts.info.get(&format!("db{database}")).and_then(|line| part(line, "keys"));
         Pass::new(&facts.server.run_id, database, size.and_then(number).unwrap_or(0.0), wanted)
     }
 
     /// One batch of the walk; `false` when it is at its end.
     async fn step(&self, session: &Session, pass: &mut Pass) -> Result<bool, ReplyError> {
-        let batch = match pass.wanted.big {
-            0 => self.options.features.batch,
-            _ => self.options.features.batch.min(WEIGHED_AT_ONCE),
-        };
+        let weighs = pass.wanted.weighs();
+        let most = if weighs { WEIGHED_AT_ONCE } else { u32::MAX };
+        let batch = self.options.features.batch.min(most);
         let Some(scan) = pass.scan(batch) else { return Ok(false) };
         if pass.wanted.is_empty() {
             return Ok(false);
@@ -211,14 +216,18 @@ impl Sampler {
         let reply = self.paid(session, pass.database, "SCAN", &[scan], batch as usize).await?.remove(0)?;
         let (cursor, keys) = keyspace_walk::page(&reply)?;
         let keys = pass.take(cursor, keys, batch);
-        if pass.wanted.big > 0 && !keys.is_empty() && self.may(Work::Weigh) {
+        if weighs && !keys.is_empty() && self.may(Work::Weigh) {
             let commands: Vec<Cmd> = keys.iter().map(|key| command(&["MEMORY", "USAGE"], key)).collect();
             let replies = self.paid(session, pass.database, "MEMORY USAGE", &commands, 0).await?;
             for (key, reply) in keys.into_iter().zip(replies) {
                 match reply {
                     // A key that is gone weighs nothing.
                     Ok(reply) => {
-                        integer(&reply).into_iter().for_each(|memory| pass.weigh(key.clone(), memory));
+                        let Some(memory) = integer(&reply) else { continue };
+                        if pass.wanted.groups {
+                            self.groups.add(&mut pass.groups, &key, memory);
+                        }
+                        pass.weigh(key, memory);
                     }
                     Err(error) => self.note(Work::Weigh, &error),
                 }
@@ -253,6 +262,8 @@ impl Sampler {
             checked: self.keys.write(&known),
             left_out: pass.left_out,
             exact: !pass.repeats,
+            groups: std::mem::take(&mut pass.groups),
+            weighed: pass.wanted.groups && self.may(Work::Weigh),
             big: pass.big.iter().map(|(memory, key)| (keyspace_walk::label(key), *memory)).collect(),
         })
     }

@@ -7,6 +7,7 @@ use std::hash::BuildHasher;
 use redis::Cmd;
 use tokio::time::Instant;
 
+use crate::collectors::key_groups::Groups;
 use crate::glob;
 use crate::options::KeyArg;
 
@@ -23,12 +24,14 @@ pub(super) struct Wanted {
     pub(super) count: Vec<(usize, Vec<u8>)>,
     /// Patterns whose keys are looked into.
     pub(super) check: Vec<Vec<u8>>,
-    /// The memory of each key.
+    /// How many of the greatest keys.
     pub(super) big: usize,
+    /// Each key belongs to a group.
+    pub(super) groups: bool,
 }
 
 impl Wanted {
-    pub(super) fn of(database: i64, count: &[KeyArg], check: &[KeyArg], big: usize) -> Self {
+    pub(super) fn of(database: i64, count: &[KeyArg], check: &[KeyArg], big: usize, groups: bool) -> Self {
         let here = |key: &&KeyArg| key.database == database;
         let bytes = |key: &KeyArg| key.key.clone().into_bytes();
         Self {
@@ -40,20 +43,26 @@ impl Wanted {
                 .collect(),
             check: check.iter().filter(here).map(bytes).collect(),
             big,
+            groups,
         }
+    }
+
+    /// Whether the memory of each key is needed.
+    pub(super) fn weighs(&self) -> bool {
+        self.big > 0 || self.groups
     }
 
     /// What the server itself may select by: the pattern, when there is one and nothing else is wanted.
     fn only(&self) -> Option<&[u8]> {
         let mut patterns = self.count.iter().map(|(_, pattern)| pattern).chain(&self.check);
         match (patterns.next(), patterns.next()) {
-            (Some(pattern), None) if self.big == 0 => Some(pattern),
+            (Some(pattern), None) if !self.weighs() => Some(pattern),
             _ => None,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.count.is_empty() && self.check.is_empty() && self.big == 0
+        self.count.is_empty() && self.check.is_empty() && !self.weighs()
     }
 }
 
@@ -77,6 +86,7 @@ pub(super) struct Pass {
     pub(super) left_out: u64,
     /// Memory and name of the greatest keys.
     pub(super) big: BTreeSet<(u64, Vec<u8>)>,
+    pub(super) groups: Groups,
 }
 
 impl Pass {
@@ -96,6 +106,7 @@ impl Pass {
             matched: BTreeSet::new(),
             left_out: 0,
             big: BTreeSet::new(),
+            groups: Groups::default(),
         }
     }
 
@@ -118,7 +129,7 @@ impl Pass {
             let wanted = &self.wanted;
             let counted = |(_, pattern): &(usize, Vec<u8>)| glob::matches(pattern, key);
             let checked = wanted.check.iter().any(|pattern| glob::matches(pattern, key));
-            if wanted.big == 0 && !checked && !wanted.count.iter().any(counted) {
+            if !wanted.weighs() && !checked && !wanted.count.iter().any(counted) {
                 return false;
             }
             if self.seen.len() >= MOST_REMEMBERED {
@@ -161,7 +172,7 @@ mod tests {
         let args = |keys: &[&str]| {
             keys.iter().map(|key| KeyArg { database: 0, key: (*key).to_owned() }).collect::<Vec<_>>()
         };
-        Wanted::of(0, &args(count), &args(check), big)
+        Wanted::of(0, &args(count), &args(check), big, false)
     }
 
     fn keys(keys: &[&str]) -> Vec<Vec<u8>> {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use exposition::Page;
 use redis_exporter::acl::{self, Need};
 use redis_exporter::info::Info;
+use redis_exporter::lua_pattern::Pattern;
 use redis_exporter::options::{ClientGroups, Features, KeyArg, Options, SamplerOptions, Script};
 use redis_exporter::request::Server;
 use rstest::rstest;
-use testkit::redis::{Redis, RedisCluster, Value, Version};
+use testkit::redis::{Redis, RedisCluster, SentinelSetup, Value, Version};
 
 use crate::insight::eventually;
 use crate::live::{failed, up};
@@ -28,7 +29,10 @@ fn everything() -> Features {
         keys: keys("named,db1=other"),
         stream_patterns: keys("s:*"),
         count: keys("*"),
+        key_groups: Pattern::parse_list("^(.)").unwrap(),
         scripts: vec![script],
+        ping: true,
+        rdb_file_size: true,
         clients: true,
         client_groups: Some(ClientGroups::default()),
         ..Features::default()
@@ -81,15 +85,19 @@ fn denials(server: &Redis) -> Vec<Value> {
     }
 }
 
-/// Samples of each family of the server, without the namespace. The logs hold our own commands too: of those only
-/// whether there are any.
+/// Samples of each family of the server, without the namespace. The logs hold our own commands too, and clients are our
+/// connections of before: of those only whether there are any.
 fn sizes(page: &Page) -> BTreeMap<String, usize> {
     let of_server = page.families.iter().filter(|family| !family.name.starts_with("redis_exporter_"));
     of_server
         .map(|family| {
             (
                 family.name.trim_start_matches("redis_").to_owned(),
-                if family.name.contains("log_entr") { 1 } else { family.samples.len() },
+                if ["log_entr", "client"].iter().any(|part| family.name.contains(part)) {
+                    1
+                } else {
+                    family.samples.len()
+                },
             )
         })
         .collect()
@@ -166,7 +174,17 @@ async fn a_cluster_node_needs_what_the_rule_says(
     let cluster = RedisCluster::start(version).await.unwrap();
     // Valkey says in INFO what CLUSTER INFO says.
     let skipped: &[&str] = if version == Version::Valkey9 { &["cluster|info"] } else { &[] };
-    matrix(&cluster.nodes[0], Features::default(), skipped).await;
+    let features = Features { whole_cluster: true, ..Features::default() };
+    matrix(&cluster.nodes[0], features, skipped).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_sentinel_needs_what_the_rule_says(
+    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+) {
+    let setup = SentinelSetup::start(version).await.unwrap();
+    matrix(&setup.sentinels[0], Features { sentinel_peers: true, ..Features::default() }, &[]).await;
 }
 
 #[rstest]

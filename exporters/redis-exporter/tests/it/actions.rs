@@ -99,13 +99,3 @@ async fn every_number_in_info_is_mapped_or_known_not_to_be() {
     let new: Vec<_> = found.difference(&known).collect();
     assert!(new.is_empty(), "map them in fields.rs or review them into tests/data/unmapped.txt: {new:?}");
 }
-
-#[tokio::test]
-async fn the_table_of_families_in_the_documentation_is_the_generated_one() {
-    let (code, table, _) = run(arguments(&["families"])).await;
-    assert_eq!(code, Some(0));
-    let page = include_str!("../../../../docs/redis-exporter.md");
-    let (_, rest) = page.split_once("<!-- families -->\n").expect("the mark before the table");
-    let (shown, _) = rest.split_once("<!-- end of families -->").expect("the mark behind it");
-    assert_eq!(shown.trim(), table.trim(), "put the output of `redis-exporter families` between the marks");
-}

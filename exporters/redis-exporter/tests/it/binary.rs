@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testkit::exporter::Exporter;
 use testkit::process::Process;
-use testkit::redis::{Redis, Version};
+use testkit::redis::{Redis, RedisCluster, SentinelSetup, Version};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redis-exporter");
 
@@ -35,17 +35,34 @@ async fn the_binary_serves_a_server_with_the_peers_flags_and_environment() {
     assert!(log.contains("scraping") && !log.contains("s3cret"), "{log}");
 }
 
+/// What promtool says of the page of a server.
+async fn lint(server: &Redis, args: &[&str]) -> Vec<String> {
+    let url = format!("--url={}", server.url());
+    let args = [&[url.as_str()], args].concat();
+    let exporter = Exporter::start(BINARY, &args, |process| process).await.unwrap();
+    let text = exporter.get("/metrics").await.unwrap().text;
+    let findings = testkit::page::promtool_findings(&text).await.unwrap();
+    // Fields of CLUSTER INFO are families as they come; which there are depends on what the nodes said so far.
+    let of_field = |finding: &String| finding.starts_with("redis_cluster_stats_");
+    let suffix = "counter metrics should have \"_total\" suffix";
+    let (fields, mut others): (Vec<_>, Vec<_>) = findings.into_iter().partition(of_field);
+    assert!(fields.iter().all(|finding| finding.ends_with(suffix)), "{fields:?}");
+    others.extend(fields.first().map(|_| format!("redis_cluster_stats_* {suffix}")));
+    others
+}
+
 #[tokio::test]
 async fn promtool_finds_only_the_peers_own_names() {
     let mut findings = std::collections::BTreeSet::new();
     for version in Version::ALL {
         let server = Redis::builder().version(version).start().await.unwrap();
         let _replica = Redis::builder().version(version).replica_of(&server).start().await.unwrap();
-        let url = format!("--url={}", server.url());
-        let exporter = Exporter::start(BINARY, &[&url], |process| process).await.unwrap();
-        let text = exporter.get("/metrics").await.unwrap().text;
-        findings.extend(testkit::page::promtool_findings(&text).await.unwrap());
+        findings.extend(lint(&server, &[]).await);
     }
+    let cluster = RedisCluster::start(Version::Valkey9).await.unwrap();
+    findings.extend(lint(&cluster.nodes[0], &["--cluster", "-count-keys=*", "--key-insight"]).await);
+    let setup = SentinelSetup::start(Version::Valkey9).await.unwrap();
+    findings.extend(lint(&setup.sentinels[0], &["-include-sentinel-peer-info"]).await);
     let findings: Vec<&str> = findings.iter().map(String::as_str).collect();
     // What is wrong with a name of the peer stays: it is what makes us a drop-in. Names of our own are clean.
     let known: Vec<&str> = include_str!("../data/lint.txt").lines().collect();
@@ -75,10 +92,10 @@ fn what_cannot_work_ends_with_one_line_and_the_right_code() {
         (&[&passwords], &[], 64, &["passwords.json"]),
         (&["-tls-ca-cert-file=/nowhere/ca.pem", "--url=rediss://h"], &[], 64, &["/nowhere/ca.pem"]),
         (&["--web.config.file=/nowhere/web.yml"], &[], 64, &["/nowhere/web.yml"]),
-        (&["--web.config.file", &web], &[], 64, &["\"me\"", "bcrypt"]),
+        (&["--web.config.file", &web], &[], 64, &["web.yml", "\"me\"", "bcrypt"]),
         (&["-web.listen-address", &taken], &[("REDIS_PASSWORD", SECRET)], 1, &[&taken, "in use"]),
-        (&["-web.listen-address=nowhere"], &[], 2, &["nowhere"]),
-        (&["-no-such-flag"], &[], 2, &["--no-such-flag"]),
+        (&["-web.listen-address=nowhere"], &[], 2, &["the port is missing"]),
+        (&["-no-such-flag"], &[], 2, &["unexpected argument"]),
     ];
     for (arguments, environment, code, words) in cases {
         let mut command = Command::new(BINARY);
@@ -86,7 +103,7 @@ fn what_cannot_work_ends_with_one_line_and_the_right_code() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {text}");
         for word in *words {
-            assert!(text.contains(word), "{arguments:?} does not say {word:?}: {text}");
+            assert_eq!(text.matches(word).count(), 1, "{arguments:?} says {word:?} once: {text}");
         }
         assert!(!text.contains(SECRET), "{arguments:?}: a secret is printed: {text}");
     }

@@ -115,6 +115,7 @@ async fn the_password_file_allows_what_it_names() {
     let file = folder.path().join("passwords.json");
     fs::write(&file, format!("{{\"redis://{}\": \"s3cret\"}}", server.addr())).unwrap();
     let exporter = exporter(&["-redis.addr=", &format!("-redis.password-file={}", file.display())]).await;
+    let exporter = exporter.with_secret("s3cret");
     let path = format!("/scrape?target=redis://{}&check-single-keys=k", server.addr());
     let page = exposition::parse::page(&exporter.get(&path).await.unwrap().text).unwrap();
     assert_eq!((up(&page), page.value("redis_key_value", &[("key", "k")])), (Some(1.0), Some(7.0)));

@@ -67,11 +67,6 @@ async fn a_hundred_scrapes_leave_no_trace(
     assert_eq!(server.command(&["ACL", "LOG"]).unwrap(), Value::Array(vec![]));
 }
 
-/// How large the server is made: the full size only where it is asked for.
-fn full() -> bool {
-    std::env::var_os("TEST_FULL").is_some()
-}
-
 /// Connections that were accepted: each has its answer.
 fn connect(server: &Redis, count: usize) -> Vec<TcpStream> {
     (0..count)
@@ -140,7 +135,7 @@ fn commandstats(server: &Redis, wanted: usize) -> usize {
 
 #[tokio::test]
 async fn a_large_server_has_a_bounded_page_and_never_waits_for_scan() {
-    let (clients, keys) = if full() { (5000, 2_000_000) } else { (1000, 200_000) };
+    let (clients, keys) = if testkit::full() { (5000, 2_000_000) } else { (1000, 200_000) };
     let server = Redis::builder().args(["--maxclients", "9000"]).start().await.unwrap();
     let script = "for i = ARGV[1] + 0, ARGV[2] + 0 do redis.call('SET', 'user:' .. i, i) end";
     for from in (1..=keys).step_by(50_000) {

@@ -1,10 +1,9 @@
 //! A server that plays a recorded conversation.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use exposition::Page;
 use redis_exporter::options::{Compat, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -198,22 +197,4 @@ fn answer(script: &Script, command: &[String]) -> Option<Vec<u8>> {
 /// Options in the shape of redis_exporter 1.86.
 pub(crate) fn compatible() -> Options {
     Options { compat: Compat::V1_86, ..Options::default() }
-}
-
-/// All samples of a page by `name{labels}`, with numbers in labels written one way.
-pub(crate) fn samples(page: &Page) -> BTreeMap<String, f64> {
-    let mut samples = BTreeMap::new();
-    for sample in page.families.iter().flat_map(|family| &family.samples) {
-        let mut labels: Vec<String> = sample
-            .labels
-            .iter()
-            .map(|(name, value)| {
-                let number = value.parse::<f64>().ok().filter(|_| name == "le" || name == "quantile");
-                format!("{name}={:?}", number.map_or_else(|| value.clone(), |number| number.to_string()))
-            })
-            .collect();
-        labels.sort();
-        samples.insert(format!("{}{{{}}}", sample.name, labels.join(",")), sample.value);
-    }
-    samples
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::recording::{CAPTURES, Stub, capture, compatible, samples, script};
+use crate::recording::{CAPTURES, Stub, capture, compatible, script};
 use crate::support::{scrape, scraper};
 use exposition::{Kind, parse};
 use redis_exporter::fields::FIELDS;
 use redis_exporter::info::value;
 use redis_exporter::options::Options;
 use rstest::rstest;
+use testkit::page::samples;
 
 /// Samples that may differ, by capture: what they start with.
 fn waivers(name: &str) -> Vec<&'static str> {

@@ -1,41 +1,17 @@
-//! `cargo xtask traffic`: users who sign up, log in (sometimes wrongly), create deals and move them.
+//! A crowd of users: what each of them does next, and what is learned from the answers.
 
 use std::{
     collections::VecDeque,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, bail};
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use anyhow::{Context, Result};
 use http::Method;
 use serde_json::{Value, json};
 use testkit::http::{Request, Response};
 
-use crate::progress::{overwrite, say};
+use super::mischief::{Mischief, prank};
 
-/// Use the backend as its users would
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// The backend
-    #[arg(long, default_value = "http://127.0.0.1:8000")]
-    url: String,
-    /// Requests a second
-    #[arg(long, value_name = "N", default_value_t = 5.0, value_parser = positive)]
-    rate: f64,
-    /// End after so many seconds [default: go on until ended]
-    #[arg(long, value_name = "S")]
-    seconds: Option<u64>,
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|rate| (0.01..=1000.0).contains(rate))
-        .ok_or_else(|| "must be from 0.01 to 1000".to_owned())
-}
-
-/// How many actions may wait for an answer; more are not started, so that a slow backend is not buried.
-const IN_FLIGHT: usize = 32;
 /// The oldest users and deals are forgotten beyond this.
 const REMEMBERED: usize = 200;
 const PASSWORD: &str = "correct horse battery";
@@ -51,7 +27,7 @@ const TIERS: [&str; 3] = ["excellent", "good", "fair"];
 
 /// What a user does next. One turn of the wheel is a plausible day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+pub(super) enum Action {
     SignUp,
     LogIn,
     LogInWrongly,
@@ -64,13 +40,26 @@ enum Action {
     SearchByAll,
     SearchRecommended,
     ApplyForLoan,
+    CompareLoans,
+    ShowVehicle,
+    Like,
+    Negotiate,
+    Counter,
+    AskAgent,
+    Accept,
+    Evaluate,
+    DescribeVehicle,
+    DescribeMoney,
+    ListWebhooks,
     LogOut,
+    Misbehave(Mischief),
 }
 
-const WHEEL: [Action; 27] = {
+const WHEEL: [Action; 38] = {
     use Action::{
-        ApplyForLoan, CreateDeal, DeleteDeal, ListDeals, LogIn, LogInWrongly, LogOut, Me, MoveDeal,
-        SearchByAll, SearchQuickly, SearchRecommended, SignUp,
+        Accept, ApplyForLoan, AskAgent, CompareLoans, Counter, CreateDeal, DeleteDeal, DescribeMoney,
+        DescribeVehicle, Evaluate, Like, ListDeals, ListWebhooks, LogIn, LogInWrongly, LogOut, Me, MoveDeal,
+        Negotiate, SearchByAll, SearchQuickly, SearchRecommended, ShowVehicle, SignUp,
     };
     [
         SignUp,
@@ -82,48 +71,85 @@ const WHEEL: [Action; 27] = {
         Me,
         MoveDeal,
         LogInWrongly,
-        CreateDeal, //
+        CreateDeal,
+        Negotiate,
         MoveDeal,
         ListDeals,
+        Counter,
         CreateDeal,
+        AskAgent,
         LogIn,
         MoveDeal,
+        Accept,
         CreateDeal,
+        Evaluate,
         MoveDeal,
+        DescribeVehicle,
         LogOut,
         ListDeals,
+        DescribeMoney,
         DeleteDeal,
         SearchQuickly,
         SearchByAll,
         SearchQuickly,
+        ShowVehicle,
         SearchRecommended,
+        Like,
         ApplyForLoan,
         SearchQuickly,
+        CompareLoans,
         ApplyForLoan,
+        ListWebhooks,
     ]
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Deal {
     id: i64,
     token: String,
     status: &'static str,
 }
 
+/// A negotiation or an evaluation that goes on.
+#[derive(Clone, Debug, Default)]
+struct Talk {
+    id: i64,
+    token: String,
+}
+
 #[derive(Debug, Default)]
-struct Counts {
-    requests: u64,
+pub(super) struct Counts {
+    pub(super) requests: u64,
     users: u64,
     deals: u64,
     searches: u64,
     loans: u64,
+    negotiations: u64,
+    evaluations: u64,
     refused: u64,
-    failed: u64,
+    mischief: u64,
+    pub(super) failed: u64,
+}
+
+/// Which share of all requests is mischief, by kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mix(pub(super) [(Mischief, f64); 3]);
+
+impl Mix {
+    /// What the `number`-th request is, spread evenly: each kind comes when its share has grown by a whole one, and the
+    /// kinds begin apart, so that they do not fall together.
+    fn turn(&self, number: u64) -> Option<Mischief> {
+        let due = |share: f64, begun: f64| {
+            (share * (number + 1) as f64 + begun).floor() > (share * number as f64 + begun).floor()
+        };
+        let kinds = self.0.iter().zip([0.0, 0.3, 0.8]);
+        kinds.filter(|((_, share), begun)| due(*share, *begun)).map(|((kind, _), _)| *kind).next()
+    }
 }
 
 /// What is remembered between actions.
 #[derive(Debug)]
-struct Crowd {
+pub(super) struct Crowd {
     url: String,
     /// Makes names unique across runs.
     run: u128,
@@ -131,21 +157,28 @@ struct Crowd {
     emails: VecDeque<String>,
     tokens: VecDeque<String>,
     deals: VecDeque<Deal>,
-    counts: Counts,
-    last_failure: Option<String>,
+    negotiations: VecDeque<Talk>,
+    /// That ask for the vehicle's condition, and those that ask how it is paid.
+    evaluations: [VecDeque<Talk>; 2],
+    mix: Mix,
+    pub(super) counts: Counts,
+    pub(super) last_failure: Option<String>,
 }
 
 /// The request of an action and what is needed to understand the answer.
-struct Sent {
+pub(super) struct Sent {
     action: Action,
-    request: Request,
+    pub(super) request: Request,
     /// The e-mail address, or the session token.
     who: String,
     deal: Option<Deal>,
+    talk: Option<Talk>,
+    /// The statuses that answer mischief rightly.
+    right: &'static [u16],
 }
 
 impl Crowd {
-    fn new(url: &str) -> Result<Self> {
+    pub(super) fn new(url: &str, mix: Mix) -> Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
@@ -154,13 +187,20 @@ impl Crowd {
             emails: VecDeque::new(),
             tokens: VecDeque::new(),
             deals: VecDeque::new(),
+            negotiations: VecDeque::new(),
+            evaluations: Default::default(),
+            mix,
             counts: Counts::default(),
             last_failure: None,
         })
     }
 
     /// The next request. What lacks a user, a session or a deal becomes what provides it.
-    fn next(&mut self) -> Sent {
+    pub(super) fn next(&mut self) -> Sent {
+        if let Some(kind) = self.mix.turn(self.number) {
+            self.number += 1;
+            return self.send(Action::Misbehave(kind));
+        }
         let turn = usize::try_from(self.number % WHEEL.len() as u64).unwrap_or_default();
         self.number += 1;
         let action = match WHEEL[turn] {
@@ -168,7 +208,16 @@ impl Crowd {
             _ if self.emails.is_empty() => Action::SignUp,
             action @ (Action::LogIn | Action::LogInWrongly) => action,
             _ if self.tokens.is_empty() => Action::LogIn,
-            Action::MoveDeal | Action::DeleteDeal if self.deals.is_empty() => Action::CreateDeal,
+            Action::MoveDeal | Action::DeleteDeal | Action::Negotiate | Action::Evaluate
+                if self.deals.is_empty() =>
+            {
+                Action::CreateDeal
+            }
+            Action::Counter | Action::AskAgent | Action::Accept if self.negotiations.is_empty() => {
+                Action::SearchQuickly
+            }
+            Action::DescribeVehicle if self.evaluations[0].is_empty() => Action::SearchByAll,
+            Action::DescribeMoney if self.evaluations[1].is_empty() => Action::SearchByAll,
             // Somebody has to stay.
             Action::LogOut if self.tokens.len() < 3 => Action::LogIn,
             action => action,
@@ -180,7 +229,8 @@ impl Crowd {
         let post =
             |path: &str, body: &Value| Request::new(Method::POST, format!("{}{path}", self.url)).json(body);
         let plain = |method, path: &str| Request::new(method, format!("{}{path}", self.url));
-        let mut deal = None;
+        let (mut deal, mut talk) = (None, None);
+        let mut right: &'static [u16] = &[];
         let (who, request) = match action {
             Action::SignUp => {
                 let name = format!("driver-{}-{}", self.run, self.number);
@@ -224,18 +274,74 @@ impl Crowd {
             Action::SearchRecommended => {
                 (self.token(), plain(Method::GET, "/api/v1/vehicles?search_type=recommended"))
             }
+            Action::CompareLoans => {
+                let query = "loan_amount=20000&loan_term_months=60&credit_score_range=good";
+                (self.token(), plain(Method::GET, &format!("/api/v1/loans/offers?{query}")))
+            }
+            Action::ShowVehicle => (self.token(), plain(Method::GET, &self.catalogued("/api/v1/vehicles/"))),
+            Action::Like => {
+                let vin = self.catalogued("");
+                (self.token(), post("/api/v1/favorites", &json!({"vin": vin})))
+            }
+            Action::ListWebhooks => (self.token(), plain(Method::GET, "/api/v1/webhooks")),
+            Action::Negotiate | Action::Evaluate => {
+                let about = self.deals.pop_front().unwrap_or_default();
+                let (path, body) = if action == Action::Evaluate {
+                    ("/api/v1/evaluations", json!({"deal_id": about.id}))
+                } else {
+                    let body = json!({"deal_id": about.id, "target_price": 24_000, "offer": 22_000});
+                    ("/api/v1/negotiations", body)
+                };
+                deal = Some(about.clone());
+                (about.token, post(path, &body))
+            }
+            Action::Counter | Action::AskAgent | Action::Accept => {
+                let about = self.negotiations.pop_front().unwrap_or_default();
+                let path = format!("/api/v1/negotiations/{}", about.id);
+                let request = match action {
+                    Action::Counter => post(&format!("{path}/counter"), &json!({"offer": 22_500})),
+                    Action::AskAgent => {
+                        post(&format!("{path}/messages"), &json!({"message": "Is that a good price?"}))
+                    }
+                    _ => plain(Method::POST, &format!("{path}/accept")),
+                };
+                talk = Some(about.clone());
+                (about.token, request)
+            }
+            Action::DescribeVehicle | Action::DescribeMoney => {
+                let money = action == Action::DescribeMoney;
+                let about = self.evaluations[usize::from(money)].pop_front().unwrap_or_default();
+                let body = if money {
+                    json!({"financing": {
+                        "annual_income": 30_000 + self.number * 7_919 % 100_000,
+                        "down_payment": 3_000,
+                        "loan_term_months": 60,
+                        "credit_score_range": "good",
+                    }})
+                } else {
+                    json!({"vehicle_condition": {
+                        "accidents": self.number % 3,
+                        "owners": 1 + self.number % 4,
+                        "service_records": self.number.is_multiple_of(2),
+                    }})
+                };
+                talk = Some(about.clone());
+                (about.token, post(&format!("/api/v1/evaluations/{}/answers", about.id), &body))
+            }
+            Action::Misbehave(kind) => {
+                let prank = prank(kind, &self.url, &self.token(), self.number);
+                right = prank.right;
+                (self.token(), prank.request)
+            }
             Action::LogOut => {
                 let token = self.tokens.pop_front().unwrap_or_default();
-                self.deals.retain(|deal| deal.token != token);
-                (token, plain(Method::POST, "/api/v1/auth/logout"))
+                let request = plain(Method::POST, "/api/v1/auth/logout");
+                self.forget(&token);
+                (token, request)
             }
             Action::CreateDeal => (self.token(), post("/api/v1/deals", &self.new_deal())),
             Action::MoveDeal | Action::DeleteDeal => {
-                let moved = self.deals.pop_front().unwrap_or_else(|| Deal {
-                    id: 0,
-                    token: String::new(),
-                    status: "pending",
-                });
+                let moved = self.deals.pop_front().unwrap_or_default();
                 let path = format!("/api/v1/deals/{}", moved.id);
                 let request = if action == Action::DeleteDeal {
                     plain(Method::DELETE, &path)
@@ -248,10 +354,10 @@ impl Crowd {
             }
         };
         let request = match action {
-            Action::SignUp | Action::LogIn | Action::LogInWrongly => request,
+            Action::SignUp | Action::LogIn | Action::LogInWrongly | Action::Misbehave(_) => request,
             _ => request.header("authorization", format!("Bearer {who}")),
         };
-        Sent { action, request, who, deal }
+        Sent { action, request, who, deal, talk, right }
     }
 
     fn token(&self) -> String {
@@ -261,6 +367,21 @@ impl Crowd {
 
     fn vehicle(&self) -> (&'static str, &'static str, f64) {
         VEHICLES[usize::try_from(self.number).unwrap_or_default() % VEHICLES.len()]
+    }
+
+    /// A number of the seeded catalogue, after `prefix`.
+    fn catalogued(&self, prefix: &str) -> String {
+        format!("{prefix}1ADGX{:012}", 1 + self.number * 31 % 6_000)
+    }
+
+    /// The session is no more.
+    fn forget(&mut self, token: &str) {
+        self.tokens.retain(|known| known != token);
+        self.deals.retain(|deal| deal.token != token);
+        let [first, second] = &mut self.evaluations;
+        for talks in [&mut self.negotiations, first, second] {
+            talks.retain(|talk| talk.token != token);
+        }
     }
 
     fn new_deal(&self) -> Value {
@@ -277,14 +398,16 @@ impl Crowd {
     }
 
     /// Learns from an answer.
-    fn learn(&mut self, sent: Sent, answer: Result<Response>) {
+    pub(super) fn learn(&mut self, sent: Sent, answer: Result<Response>) {
         self.counts.requests += 1;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => return self.fail(format!("{error:#}")),
         };
         let body = answer.json().unwrap_or_default();
+        let id = body["id"].as_i64().unwrap_or_default();
         match (sent.action, answer.status.as_u16()) {
+            (Action::Misbehave(_), status) if sent.right.contains(&status) => self.counts.mischief += 1,
             (Action::SignUp, 201) => {
                 self.counts.users += 1;
                 remember(&mut self.emails, sent.who);
@@ -296,7 +419,6 @@ impl Crowd {
             (Action::LogInWrongly, 401) => self.counts.refused += 1,
             (Action::CreateDeal, 201) => {
                 self.counts.deals += 1;
-                let id = body["id"].as_i64().unwrap_or_default();
                 remember(&mut self.deals, Deal { id, token: sent.who, status: "pending" });
             }
             (Action::MoveDeal, 200) => {
@@ -308,11 +430,45 @@ impl Crowd {
                 self.counts.searches += 1;
             }
             (Action::ApplyForLoan, 201) => self.counts.loans += 1,
-            (Action::Me | Action::ListDeals, 200) | (Action::DeleteDeal | Action::LogOut, 204) => {}
+            (Action::Negotiate, 201) => {
+                self.counts.negotiations += 1;
+                remember(&mut self.negotiations, Talk { id, token: sent.who });
+            }
+            // The offer may be below the last one, or the rounds over: somebody else is asked to accept.
+            (Action::Counter | Action::AskAgent, 200 | 201 | 409 | 422) => {
+                if let Some(talk) = sent.talk {
+                    remember(&mut self.negotiations, talk);
+                }
+            }
+            (Action::Evaluate, 201) => {
+                self.counts.evaluations += 1;
+                remember(&mut self.evaluations[0], Talk { id, token: sent.who });
+                if let Some(deal) = sent.deal {
+                    remember(&mut self.deals, deal);
+                }
+            }
+            (Action::DescribeVehicle, 200) => {
+                if let Some(talk) = sent.talk {
+                    remember(&mut self.evaluations[1], talk);
+                }
+            }
+            (
+                Action::Me
+                | Action::ListDeals
+                | Action::ListWebhooks
+                | Action::CompareLoans
+                | Action::ShowVehicle
+                | Action::Accept
+                | Action::DescribeMoney,
+                200,
+            )
+            | (Action::DeleteDeal | Action::LogOut, 204)
+            | (Action::Like, 201 | 409)
+            // A deal that was deleted meanwhile takes its evaluations along.
+            | (Action::DescribeVehicle | Action::DescribeMoney, 404) => {}
             // The session was ended by a logout that overtook this request, or by a restart of Redis.
-            (_, 401) if sent.action != Action::LogIn => {
-                self.tokens.retain(|token| *token != sent.who);
-                self.deals.retain(|deal| deal.token != sent.who);
+            (action, 401) if !matches!(action, Action::LogIn | Action::Misbehave(_)) => {
+                self.forget(&sent.who);
             }
             (action, status) => self.fail(format!("{action:?} was answered {status}: {}", answer.text)),
         }
@@ -323,13 +479,25 @@ impl Crowd {
         self.last_failure = Some(why);
     }
 
-    fn line(&self, elapsed: Duration) -> String {
-        let Counts { requests, users, deals, searches, loans, refused, failed } = self.counts;
+    pub(super) fn line(&self, elapsed: Duration) -> String {
+        let Counts {
+            requests,
+            users,
+            deals,
+            searches,
+            loans,
+            negotiations,
+            evaluations,
+            refused,
+            mischief,
+            failed,
+        } = self.counts;
         let rate = requests as f64 / elapsed.as_secs_f64().max(0.001);
         let seconds = elapsed.as_secs();
         format!(
-            "{seconds} s: {requests} requests ({rate:.1}/s), {users} users, {deals} deals, \
-             {searches} searches, {loans} loan applications, {refused} refused logins, {failed} failures"
+            "{seconds} s: {requests} requests ({rate:.1}/s), {users} users, {deals} deals, {searches} searches, \
+             {loans} loan applications, {negotiations} negotiations, {evaluations} evaluations, {refused} refused \
+             logins, {mischief} mischiefs, {failed} failures"
         )
     }
 }
@@ -370,59 +538,23 @@ fn vin(run: u128, number: u64) -> String {
     vin
 }
 
-pub(crate) async fn run(args: &Args) -> Result<()> {
-    let mut crowd = Crowd::new(&args.url)?;
-    let start = Instant::now();
-    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / args.rate));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut report = tokio::time::interval(Duration::from_secs(1));
-    let mut in_flight = FuturesUnordered::new();
-    let end = async {
-        match args.seconds {
-            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-            None => drop(tokio::signal::ctrl_c().await),
-        }
-    };
-    tokio::pin!(end);
-    let mut lines = 0_u64;
-    loop {
-        tokio::select! {
-            () = &mut end => break,
-            _ = ticks.tick(), if in_flight.len() < IN_FLIGHT => {
-                let Sent { action, request, who, deal } = crowd.next();
-                let sent = Sent { action, request: request.clone(), who, deal };
-                in_flight.push(async move { (sent, request.send().await) });
-            }
-            Some((sent, answer)) = in_flight.next() => crowd.learn(sent, answer),
-            _ = report.tick() => {
-                let line = crowd.line(start.elapsed());
-                // A log gets a line every ten seconds.
-                if !overwrite(&line) && lines.is_multiple_of(10) {
-                    say(&line);
-                }
-                lines += 1;
-                if let Some(why) = crowd.last_failure.take() {
-                    overwrite("");
-                    say(&why);
-                }
-            }
-        }
-    }
-    while let Some((sent, answer)) = in_flight.next().await {
-        crowd.learn(sent, answer);
-    }
-    overwrite("");
-    say(&crowd.line(start.elapsed()));
-    let Counts { requests, failed, .. } = crowd.counts;
-    if requests > 0 && failed == requests {
-        bail!("{} answered nothing as it should: {}", args.url, crowd.last_failure.unwrap_or_default());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HARMLESS: Mix = Mix([(Mischief::Error, 0.0), (Mischief::Heavy, 0.0), (Mischief::Attack, 0.0)]);
+
+    #[test]
+    fn mischief_has_its_share() {
+        let mix = Mix([(Mischief::Error, 0.1), (Mischief::Heavy, 0.0), (Mischief::Attack, 0.05)]);
+        let turns: Vec<_> = (0..1000).filter_map(|number| mix.turn(number)).collect();
+        let count = |kind| turns.iter().filter(|turn| **turn == kind).count();
+        // Rounding may move one to the next turn.
+        assert!((99..=101).contains(&count(Mischief::Error)), "{}", count(Mischief::Error));
+        assert!((49..=51).contains(&count(Mischief::Attack)), "{}", count(Mischief::Attack));
+        assert_eq!(count(Mischief::Heavy), 0);
+        assert!((0..1000).all(|number| HARMLESS.turn(number).is_none()));
+    }
 
     #[test]
     fn vehicle_numbers_are_valid_and_differ() {
@@ -435,7 +567,7 @@ mod tests {
 
     #[test]
     fn a_crowd_without_users_begins_with_sign_up_and_log_in() {
-        let mut crowd = Crowd::new("http://127.0.0.1:1/").unwrap();
+        let mut crowd = Crowd::new("http://127.0.0.1:1/", HARMLESS).unwrap();
         assert_eq!(crowd.next().action, Action::SignUp);
         assert_eq!(crowd.next().action, Action::SignUp);
         crowd.emails.push_back("a@b.c".to_owned());

@@ -1,0 +1,258 @@
+//! Events as the file has them: what happens to rows of a table, and what is counted then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use exporter_kit::config::{ConfigError, GoDuration, Spanned};
+use exposition::Kind;
+use pg_client::statement;
+use serde::Deserialize;
+
+use super::family::{FamilyDefinition, Init};
+use super::{Check, Families};
+
+/// Longest name of an event: it becomes part of the names of a trigger and of a function, which the server cuts.
+const LONGEST_NAME: usize = 36;
+
+/// How events are counted.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Counters {
+    /// Schema that holds the ledger, see [`Counters::schema`].
+    schema: Option<Spanned<String>>,
+    /// How often deltas are folded into totals, at most.
+    pub fold_interval: GoDuration,
+    /// How long a value below the last one shown is held before the ledger is restarted at 0.
+    pub regress_grace: GoDuration,
+    /// A value further below the last one shown than this is not held but restarts the ledger at once.
+    pub regress_max: f64,
+    /// How long the last values are shown while the database does not answer.
+    pub hold_max: GoDuration,
+    /// One series of a family more is rejected.
+    pub max_series: usize,
+    /// How often stocks are compared with their counters, at most: that reads whole tables.
+    pub reconcile_interval: GoDuration,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        let seconds = |seconds| GoDuration(Duration::from_secs(seconds));
+        Counters {
+            schema: None,
+            fold_interval: seconds(30),
+            regress_grace: seconds(600),
+            regress_max: 1000.0,
+            hold_max: seconds(300),
+            max_series: 300,
+            reconcile_interval: seconds(3600),
+        }
+    }
+}
+
+impl Counters {
+    /// Schema that holds the ledger: a name that needs no quotes.
+    pub fn schema(&self) -> &str {
+        self.schema.as_ref().map_or("business_exporter", |schema| &schema.value)
+    }
+}
+
+/// An event as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Event {
+    pub(super) name: Spanned<String>,
+    table: Spanned<String>,
+    key: Option<Spanned<String>>,
+    on: Operation,
+    when: Option<Spanned<String>>,
+    emit: Vec<Emit>,
+}
+
+/// What happens to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// It is there for the first time; expressions see it as `n`.
+    Insert,
+    /// It is changed; expressions see it as `o` before and `n` after.
+    Update,
+    /// It is gone; expressions see it as `o`.
+    Delete,
+}
+
+impl Operation {
+    /// As SQL spells it, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Insert => "insert",
+            Operation::Update => "update",
+            Operation::Delete => "delete",
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Emit {
+    family: Spanned<String>,
+    when: Option<Spanned<String>>,
+    #[serde(default)]
+    labels: BTreeMap<String, Spanned<String>>,
+    value: Option<Spanned<String>>,
+    add: Option<Spanned<String>>,
+}
+
+/// An event and what it counts. All expressions are SQL that is checked to stay inside its parentheses.
+#[derive(Debug)]
+pub struct EventDefinition {
+    /// Name in metrics, and part of the trigger's name.
+    pub name: String,
+    /// Schema and name of the table.
+    pub table: (String, String),
+    /// The column that tells rows apart.
+    pub key: String,
+    /// What happens.
+    pub on: Operation,
+    /// Which rows count; all without it.
+    pub when: Option<String>,
+    /// What is counted.
+    pub emit: Vec<EventEmission>,
+}
+
+/// One family that an event adds to.
+#[derive(Debug)]
+pub struct EventEmission {
+    /// The family.
+    pub family: Arc<FamilyDefinition>,
+    /// Which rows count, beside the event's own condition.
+    pub when: Option<String>,
+    /// Expressions of the labels, in the order of the family's labels.
+    pub labels: Vec<String>,
+    /// What is observed or added for each row; without it each row adds 1.
+    pub value: Option<String>,
+}
+
+impl Event {
+    pub(super) fn definition(
+        &self,
+        check: &Check<'_>,
+        families: &Families,
+    ) -> Result<EventDefinition, ConfigError> {
+        let name = &self.name.value;
+        if !is_identifier(name) || name.len() > LONGEST_NAME {
+            let message =
+                format!("{name:?} cannot name an event; use at most {LONGEST_NAME} of a-z, 0-9 and _");
+            return check.fail(&self.name, message);
+        }
+        if self.emit.is_empty() {
+            return check.fail(&self.name, format!("event {name:?} needs at least one family under emit"));
+        }
+        let table = check.table(&self.table)?;
+        if let Some(key) = self.key.as_ref().filter(|key| !is_plain(&key.value)) {
+            return check.fail(key, "the key is the name of one column");
+        }
+        Ok(EventDefinition {
+            name: name.clone(),
+            table,
+            key: self.key.as_ref().map_or("id", |key| &key.value).to_owned(),
+            on: self.on,
+            when: self.when.as_ref().map(|when| check.expression(when)).transpose()?,
+            emit: self.emit.iter().map(|emit| emit.emission(check, families)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Emit {
+    fn emission(&self, check: &Check<'_>, families: &Families) -> Result<EventEmission, ConfigError> {
+        let family = check.family(&self.family, families)?;
+        let name = &family.desc.name;
+        let value = match (family.desc.kind, &self.value, &self.add) {
+            (Kind::Histogram, Some(value), None) => Some(value),
+            (Kind::Counter, None, add) => add.as_ref(),
+            (Kind::Histogram, ..) => {
+                return check
+                    .fail(&self.family, format!("{name} is a histogram: it needs a value, and no add"));
+            }
+            (Kind::Counter, ..) => {
+                let message = format!("{name} is a counter: leave value out, or write add to add it up");
+                return check.fail(&self.family, message);
+            }
+            _ => {
+                return check
+                    .fail(&self.family, format!("{name} is not a counter or histogram, which events fill"));
+            }
+        };
+        check.labels(&self.family, &family, &self.labels.keys().collect::<Vec<_>>())?;
+        let open = family.labels.iter().find(|(_, label)| !label.domain().is_closed());
+        if family.init == Some(Init::Zero)
+            && let Some((label, _)) = open
+        {
+            let message = format!("{name} has init: zero, which needs the values of the label {label:?}");
+            return check.fail(&self.family, message);
+        }
+        Ok(EventEmission {
+            when: self.when.as_ref().map(|when| check.expression(when)).transpose()?,
+            labels: self.labels.values().map(|label| check.expression(label)).collect::<Result<_, _>>()?,
+            value: value.map(|value| check.expression(value)).transpose()?,
+            family,
+        })
+    }
+}
+
+impl Check<'_> {
+    /// Schema and name of a table.
+    pub(super) fn table(&self, table: &Spanned<String>) -> Result<(String, String), ConfigError> {
+        match table.value.split_once('.') {
+            Some((schema, name)) if is_plain(schema) && is_plain(name) => {
+                Ok((schema.to_owned(), name.to_owned()))
+            }
+            _ => self.fail(table, "write the table as schema.table"),
+        }
+    }
+
+    /// An SQL expression that cannot leave the parentheses around it.
+    fn expression(&self, text: &Spanned<String>) -> Result<String, ConfigError> {
+        match statement::single(&text.value) {
+            Ok(expression) if !expression.contains(FUNCTION_QUOTE) => Ok(expression.to_owned()),
+            Ok(_) => self.fail(text, format!("the text {FUNCTION_QUOTE} is the exporter's own")),
+            Err(problem) => self.fail(text, problem),
+        }
+    }
+
+    /// That no family is filled by both queries and events: they count differently.
+    pub(super) fn fed_once(
+        &self,
+        events: &[Event],
+        from_queries: &BTreeSet<&str>,
+    ) -> Result<(), ConfigError> {
+        let emits = events.iter().flat_map(|event| &event.emit);
+        match emits.map(|emit| &emit.family).find(|family| from_queries.contains(family.value.as_str())) {
+            Some(family) => self
+                .fail(family, format!("family {:?} is filled by a query already; use another", family.value)),
+            None => Ok(()),
+        }
+    }
+
+    /// That the schema is a plain name.
+    pub(super) fn counters(&self, counters: &Counters) -> Result<(), ConfigError> {
+        match counters.schema.as_ref().filter(|schema| !is_identifier(&schema.value)) {
+            None => Ok(()),
+            Some(schema) => self.fail(schema, "the schema is a name of a-z, 0-9 and _"),
+        }
+    }
+}
+
+/// Quotes the body of a trigger's function.
+pub const FUNCTION_QUOTE: &str = "$business_exporter$";
+
+/// A name that needs no quotes.
+fn is_identifier(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// A name that can stand in double quotes and in single ones.
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|one| one.is_alphanumeric() || matches!(one, '_' | ' ' | '-'))
+}

@@ -1,0 +1,284 @@
+//! Queries as the file has them: SQL, limits, and what is made of the rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use exporter_kit::config::{ConfigError, GoDuration, Spanned};
+use exposition::Kind;
+use pg_client::statement;
+use serde::Deserialize;
+
+use super::family::{FamilyDefinition, Init};
+use super::{Check, Defaults, Families};
+
+/// A query as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Query {
+    pub(super) name: Spanned<String>,
+    sql: Option<Spanned<String>>,
+    pub(super) sql_file: Option<Spanned<String>>,
+    refresh: Option<Spanned<GoDuration>>,
+    timeout: Option<GoDuration>,
+    lock_timeout: Option<GoDuration>,
+    max_rows: Option<usize>,
+    max_series: Option<usize>,
+    #[serde(default)]
+    null_value: NullValue,
+    emit: Vec<Emit>,
+}
+
+/// What a NULL in a value column means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NullValue {
+    /// There is no sample.
+    #[default]
+    Skip,
+    /// The value is 0.
+    Zero,
+    /// The query fails.
+    Error,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Emit {
+    family: Spanned<String>,
+    value: Option<String>,
+    pivot: Option<Pivot>,
+    /// Label columns; a column has the label's name, or `{label: column}` says which.
+    #[serde(default)]
+    labels: Vec<LabelColumn>,
+    #[serde(default)]
+    static_labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pivot {
+    label: String,
+    columns: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum LabelColumn {
+    Same(String),
+    Renamed(BTreeMap<String, String>),
+}
+
+/// A query and what its result means.
+#[derive(Debug)]
+pub struct QueryDefinition {
+    /// Name in metrics and messages.
+    pub name: String,
+    /// One statement.
+    pub sql: String,
+    /// It runs in the background, with this pause between, and scrapes show its last result; without it, it runs in each
+    /// scrape.
+    pub refresh: Option<Duration>,
+    /// How long the last result of a query in the background outlives the first failure after it.
+    pub hold_max: Duration,
+    /// The server cancels it after this time.
+    pub timeout: Duration,
+    /// The server cancels it after waiting this long for one lock.
+    pub lock_timeout: Duration,
+    /// One row more, and the query fails.
+    pub max_rows: usize,
+    /// One series of a family more, and the query fails.
+    pub max_series: usize,
+    /// What a NULL value means.
+    pub null_value: NullValue,
+    /// What is made of each row.
+    pub emit: Vec<Emission>,
+}
+
+/// One family that a query fills.
+#[derive(Debug)]
+pub struct Emission {
+    /// The family.
+    pub family: Arc<FamilyDefinition>,
+    /// Labels whose values are columns: label and column.
+    pub labels: Vec<(String, String)>,
+    /// Labels whose values are fixed: label and value.
+    pub static_labels: Vec<(String, String)>,
+    /// Where samples come from: a column, or several with a value of the pivot's label each.
+    pub values: Values,
+}
+
+/// Value columns.
+#[derive(Debug)]
+pub enum Values {
+    /// One column.
+    Column(String),
+    /// Each column is a value of the label.
+    Pivot {
+        /// The label.
+        label: String,
+        /// The columns, whose names are its values.
+        columns: Vec<String>,
+    },
+}
+
+impl Emission {
+    /// Whether the series that the domains allow are there at 0.
+    pub fn init_zero(&self) -> bool {
+        self.family.init == Some(Init::Zero)
+    }
+
+    /// Number of series that are there before any row.
+    fn initial_series(&self) -> usize {
+        let pivot = match &self.values {
+            Values::Column(_) => 1,
+            Values::Pivot { columns, .. } => columns.len(),
+        };
+        let values =
+            |label: &String| self.family.labels.get(label)?.domain().closed().map(|values| values.len());
+        let product =
+            self.labels.iter().filter_map(|(label, _)| values(label)).fold(pivot, usize::saturating_mul);
+        if self.init_zero() { product } else { 0 }
+    }
+}
+
+impl Query {
+    /// The query; `file` is the text of its SQL file.
+    pub(super) fn definition(
+        &self,
+        check: &Check<'_>,
+        defaults: &Defaults,
+        families: &Families,
+        file: Option<&str>,
+    ) -> Result<QueryDefinition, ConfigError> {
+        let name = &self.name.value;
+        if name.is_empty() || self.emit.is_empty() {
+            return check.fail(&self.name, "a query needs a name, and at least one family under emit");
+        }
+        let (place, sql) = match (&self.sql, &self.sql_file, file) {
+            (Some(sql), None, _) => (sql, sql.value.as_str()),
+            (None, Some(place), Some(text)) => (place, text),
+            _ => return check.fail(&self.name, format!("query {name:?} needs either sql or sql_file")),
+        };
+        let sql = match statement::single(sql) {
+            Ok(sql) => sql.to_owned(),
+            Err(problem) => return check.fail(place, format!("query {name:?}: {problem}")),
+        };
+        let emit: Vec<Emission> =
+            self.emit.iter().map(|emit| emit.emission(check, families)).collect::<Result<_, _>>()?;
+        let max_series = self.max_series.unwrap_or(defaults.max_series);
+        if let Some(emission) = emit.iter().find(|emission| emission.initial_series() > max_series) {
+            let (name, count) = (&emission.family.desc.name, emission.initial_series());
+            let message =
+                format!("init: zero makes {count} series of {name}, more than max_series = {max_series}");
+            return check.fail(&self.name, message);
+        }
+        if let Some(refresh) = self.refresh.as_ref().filter(|refresh| refresh.value.get().is_zero()) {
+            return check.fail(
+                refresh,
+                "without a pause it would never rest; leave refresh out to run it in each scrape",
+            );
+        }
+        Ok(QueryDefinition {
+            name: name.clone(),
+            sql,
+            refresh: self.refresh.as_ref().map(|refresh| refresh.value.get()),
+            hold_max: defaults.hold_max.get(),
+            timeout: self.timeout.unwrap_or(defaults.timeout).get(),
+            lock_timeout: self.lock_timeout.unwrap_or(defaults.lock_timeout).get(),
+            max_rows: self.max_rows.unwrap_or(defaults.max_rows),
+            max_series,
+            null_value: self.null_value,
+            emit,
+        })
+    }
+}
+
+impl Emit {
+    fn emission(&self, check: &Check<'_>, families: &Families) -> Result<Emission, ConfigError> {
+        let family = check.family(&self.family, families)?;
+        let name = &family.desc.name;
+        if family.desc.kind == Kind::Histogram {
+            return check.fail(&self.family, format!("{name} is a histogram, which only events fill"));
+        }
+        if family.desc.kind == Kind::Counter && family.init == Some(Init::Zero) {
+            let message = "init: zero is for gauges and for what events fill; the zero of a counter that a query fills comes from its query";
+            return check.fail(&self.family, format!("{name}: {message}"));
+        }
+        let values = match (&self.value, &self.pivot) {
+            (Some(column), None) => Values::Column(column.clone()),
+            (None, Some(pivot)) => {
+                Values::Pivot { label: pivot.label.clone(), columns: pivot.columns.clone() }
+            }
+            _ => return check.fail(&self.family, format!("{name} needs either a value column or a pivot")),
+        };
+        let mut labels = Vec::new();
+        for label in &self.labels {
+            match label {
+                LabelColumn::Same(label) => labels.push((label.clone(), label.clone())),
+                LabelColumn::Renamed(map) => labels.extend(map.clone()),
+            }
+        }
+        let pivot_label = match &values {
+            Values::Pivot { label, .. } => Some(label),
+            Values::Column(_) => None,
+        };
+        let given: Vec<&String> = labels
+            .iter()
+            .map(|(label, _)| label)
+            .chain(self.static_labels.keys())
+            .chain(pivot_label)
+            .collect();
+        check.labels(&self.family, &family, &given)?;
+        let domain = |label: &String| family.labels[label].domain();
+        if let Some(label) = given.iter().find(|label| domain(label).enum_type.is_some()) {
+            let message = format!(
+                "the label {label:?} of {name} has an enum, which is for what events fill; list values, or select them with enum_range"
+            );
+            return check.fail(&self.family, message);
+        }
+        if family.init == Some(Init::Zero)
+            && let Some((label, _)) = labels.iter().find(|(label, _)| domain(label).closed().is_none())
+        {
+            return check.fail(
+                &self.family,
+                format!("{name} has init: zero, which needs the values of the label {label:?}"),
+            );
+        }
+        let static_labels = self.static_labels.clone().into_iter().collect();
+        Ok(Emission { family, labels, static_labels, values })
+    }
+}
+
+impl Check<'_> {
+    /// The family of that name.
+    pub(super) fn family(
+        &self,
+        name: &Spanned<String>,
+        families: &Families,
+    ) -> Result<Arc<FamilyDefinition>, ConfigError> {
+        match families.get(&name.value) {
+            Some(family) => Ok(Arc::clone(family)),
+            None => self.fail(name, format!("family {:?} is not declared under families", name.value)),
+        }
+    }
+
+    /// That each label of the family is given once, and no other.
+    pub(super) fn labels(
+        &self,
+        at: &Spanned<String>,
+        family: &FamilyDefinition,
+        given: &[&String],
+    ) -> Result<(), ConfigError> {
+        let distinct: BTreeSet<&String> = given.iter().copied().collect();
+        let declared: BTreeSet<&String> = family.labels.keys().collect();
+        if distinct == declared && distinct.len() == given.len() {
+            return Ok(());
+        }
+        let name = &family.desc.name;
+        self.fail(
+            at,
+            format!("{name} is declared with labels {declared:?}, this gives {given:?}; each is given once"),
+        )
+    }
+}

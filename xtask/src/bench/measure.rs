@@ -1,0 +1,203 @@
+//! Measures exporters side by side on one server, from outside: scrapes on a kept connection, CPU time from `/proc`,
+//! round trips by a proxy. They take turns, so that what else the machine does hits all of them alike.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use testkit::{
+    http::Kept,
+    process::{Stat, children},
+    proxy::{FaultProxy, Mode},
+};
+
+use super::{
+    programs::{Program, Running},
+    report::Figures,
+};
+use crate::progress::step;
+
+/// How long an exporter is scraped before the next one's turn.
+const TURN: Duration = Duration::from_millis(500);
+/// What a server may still do for a scrape that is answered: ending a session.
+const SETTLE: Duration = Duration::from_millis(50);
+/// The round-trip time of a server that is far away.
+const FAR: Duration = Duration::from_millis(20);
+/// Scrapes that are counted by the proxy, and scrapes of a server that is far away: fewer when they take very long.
+const COUNTED: u32 = 3;
+const VERY_LONG: Duration = Duration::from_secs(10);
+
+/// A server to scrape.
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// The process all of whose children belong to the server.
+    pub(super) pid: u32,
+    /// The variable in which exporters look for the server.
+    pub(super) variable: &'static str,
+    /// Its value for the server at an address.
+    pub(super) value: Box<dyn Fn(SocketAddr) -> String + Send + Sync>,
+    /// A line that is on the page of a scrape that worked.
+    pub(super) up: &'static str,
+}
+
+/// An exporter with its flags.
+pub(super) struct Subject<'a> {
+    pub(super) title: &'a str,
+    pub(super) program: &'a Program,
+    pub(super) args: Vec<&'a str>,
+}
+
+impl Subject<'_> {
+    async fn start(&self, target: &Target, server: SocketAddr) -> Result<Running> {
+        self.program
+            .start(&self.args, (target.variable, &(target.value)(server)))
+            .await
+            .with_context(|| format!("starting {}", self.title))
+    }
+}
+
+/// What a scrape gave.
+struct Scrape {
+    time: Duration,
+    samples: usize,
+}
+
+/// One scrape, which must have reached the server.
+async fn scrape(connection: &mut Kept, target: &Target) -> Result<Scrape> {
+    let start = Instant::now();
+    let (status, body) = connection.get("/metrics").await?;
+    let time = start.elapsed();
+    let page = String::from_utf8_lossy(&body);
+    ensure!(status == 200, "status {status}: {page}");
+    ensure!(page.lines().any(|line| line == target.up), "the page does not say {:?}", target.up);
+    Ok(Scrape { time, samples: page.lines().filter(|line| !line.starts_with('#')).count() })
+}
+
+/// CPU time of the server: its process, the children that run and those that ended.
+fn server_cpu(pid: u32) -> Duration {
+    let whole = |pid| Stat::of(pid).map_or(Duration::ZERO, |stat| stat.cpu + stat.children_cpu);
+    children(pid).into_iter().map(whole).sum::<Duration>() + whole(pid)
+}
+
+fn exporter_cpu(pid: u32) -> Duration {
+    Stat::of(pid).map_or(Duration::ZERO, |stat| stat.cpu)
+}
+
+/// Bytes of memory that a process has resident.
+fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("reading the process's memory")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>().context("VmRSS is not a number")? * 1024)
+}
+
+/// An exporter that is being timed, and the sums so far.
+struct Timed {
+    running: Running,
+    connection: Kept,
+    times: Vec<Duration>,
+    samples: usize,
+    exporter_cpu: Duration,
+    server_cpu: Duration,
+    spent: Duration,
+}
+
+impl Timed {
+    /// Scrapes for a turn, or once when that takes longer.
+    async fn turn(&mut self, target: &Target) -> Result<()> {
+        let before = (exporter_cpu(self.running.pid()), server_cpu(target.pid), Instant::now());
+        while before.2.elapsed() < TURN {
+            let scrape = scrape(&mut self.connection, target).await?;
+            self.times.push(scrape.time);
+            self.samples = scrape.samples;
+        }
+        self.spent += before.2.elapsed();
+        tokio::time::sleep(SETTLE).await;
+        self.exporter_cpu += exporter_cpu(self.running.pid()).saturating_sub(before.0);
+        self.server_cpu += server_cpu(target.pid).saturating_sub(before.1);
+        Ok(())
+    }
+}
+
+/// Measures each subject for so long.
+pub(super) async fn measure(
+    target: &Target,
+    subjects: &[Subject<'_>],
+    time: Duration,
+) -> Result<Vec<Figures>> {
+    let mut timed = Vec::new();
+    for subject in subjects {
+        let start = async {
+            let running = subject.start(target, target.address).await?;
+            let mut connection = Kept::open(running.address()).await?;
+            // The first scrape connects, and reads what is read once.
+            scrape(&mut connection, target).await?;
+            let timed = Timed {
+                running,
+                connection,
+                times: Vec::new(),
+                samples: 0,
+                exporter_cpu: Duration::ZERO,
+                server_cpu: Duration::ZERO,
+                spent: Duration::ZERO,
+            };
+            anyhow::Ok(timed)
+        };
+        timed.push(step(&format!("start {}", subject.title), start).await?);
+    }
+    step(&format!("scrape in turns, {} s each", time.as_secs()), async {
+        while timed.iter().any(|timed| timed.spent < time) {
+            for timed in timed.iter_mut().filter(|timed| timed.spent < time) {
+                timed.turn(target).await?;
+            }
+        }
+        anyhow::Ok(())
+    })
+    .await?;
+    let mut figures = Vec::new();
+    for (subject, timed) in subjects.iter().zip(timed) {
+        let resident = resident(timed.running.pid())?;
+        drop(timed.running);
+        let counts = step(&format!("count round trips of {}", subject.title), count(target, subject)).await?;
+        figures.push(Figures::new(
+            timed.times,
+            timed.samples,
+            timed.exporter_cpu,
+            timed.server_cpu,
+            resident,
+            counts,
+        ));
+    }
+    Ok(figures)
+}
+
+/// What a proxy in front of the server sees.
+pub(super) struct Counts {
+    pub(super) round_trips: f64,
+    pub(super) connections: f64,
+    pub(super) far: Duration,
+}
+
+async fn count(target: &Target, subject: &Subject<'_>) -> Result<Counts> {
+    let proxy = FaultProxy::start(target.address)?;
+    let running = subject.start(target, proxy.addr()).await?;
+    let mut connection = Kept::open(running.address()).await?;
+    scrape(&mut connection, target).await?;
+    let before = (proxy.round_trips(), proxy.connections_opened());
+    for _ in 0..COUNTED {
+        scrape(&mut connection, target).await?;
+    }
+    let each = |now: u64, before: u64| {
+        f64::from(u32::try_from(now - before).unwrap_or(u32::MAX)) / f64::from(COUNTED)
+    };
+    let round_trips = each(proxy.round_trips(), before.0);
+    let connections = each(proxy.connections_opened(), before.1);
+    proxy.set(Mode::Delay(FAR));
+    let (mut far, start) = (Vec::new(), Instant::now());
+    while far.len() < COUNTED as usize && start.elapsed() < VERY_LONG {
+        far.push(scrape(&mut connection, target).await?.time);
+    }
+    Ok(Counts { round_trips, connections, far: super::report::median(far) })
+}
