@@ -167,7 +167,7 @@ mod tests {
     fn rules_that_need_a_situation_read_documented_metrics() -> Result<()> {
         let docs = workspace_root()?.join("docs");
         let read = |name: &str| std::fs::read_to_string(docs.join(name)).context(name.to_owned());
-        let documented = read("collectors.md")? + &read("redis-exporter.md")? + &read("backend-metrics.md")?;
+        let documented = read("collectors.md")? + &read("redis-families.md")? + &read("backend-metrics.md")?;
         let rules = rules::all()?;
         for (name, _) in SITUATIONS {
             let rule =

@@ -1,5 +1,6 @@
 //! `cargo xtask …`: everything a developer or an operator does here, one file a command. CI calls the same commands.
 
+mod alerts_e2e;
 mod bench;
 mod cargo;
 mod dashboards;
@@ -42,6 +43,8 @@ enum Command {
     Status(status::Args),
     /// Use the backend as its users would
     Traffic(traffic::Args),
+    /// Break a stack on purpose and see who is told of it
+    AlertsE2e(alerts_e2e::Args),
     /// Run the diagnosis of every runbook against the running stack
     Runbooks(runbooks::Args),
     /// Ask a running stack whether every rule and every panel can give a value
@@ -69,6 +72,7 @@ async fn main() -> ExitCode {
         Command::Down(args) => down::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Traffic(args) => traffic::run(&args).await,
+        Command::AlertsE2e(args) => alerts_e2e::run(&args).await,
         Command::Runbooks(args) => runbooks::run(&args).await,
         Command::DeadJoins(args) => dead_joins::run(&args).await,
         Command::Test(args) => test::run(&args).await,

@@ -233,7 +233,7 @@ pub(crate) async fn values(url: &str, query: &str) -> Result<Vec<f64>> {
 pub(crate) mod tests {
     use std::{path::Path, time::Duration};
 
-    use testkit::{process::Process, servers};
+    use testkit::{process::Process, servers, user};
 
     use super::*;
 
@@ -241,8 +241,9 @@ pub(crate) mod tests {
     pub(crate) async fn prometheus(folder: &Path) -> Result<(Process, String)> {
         let config = folder.join("prometheus.yml");
         std::fs::write(&config, "{}")?;
-        // It makes no folders above its own.
-        std::fs::create_dir(folder.join("data"))?;
+        // It makes no folder, and runs as another account when we are root.
+        user::give(folder)?;
+        user::make_folder(&folder.join("data"))?;
         let url = format!("http://127.0.0.1:{}", testkit::free_port()?);
         let installed = servers::get("monitoring").await?;
         let mut process = installed

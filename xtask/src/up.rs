@@ -41,7 +41,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         );
     }
     State::remove(&folder)?;
-    let programs = if args.no_build { built()? } else { build()? };
+    let programs = programs(args.no_build)?;
     let mut stack = Stack::new(folder.clone(), args.detach);
     tokio::select! {
         started = stack.start(&programs, args.rate) => {
@@ -78,6 +78,11 @@ fn end(stack: Stack, folder: &Path) -> Result<()> {
     say("\nending everything");
     drop(stack);
     State::remove(folder)
+}
+
+/// The programs of a stack: those beside this one, or built now.
+pub(crate) fn programs(no_build: bool) -> Result<Programs> {
+    if no_build { built() } else { build() }
 }
 
 fn build() -> Result<Programs> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use testkit::servers::workspace_root;
 
-use super::copy;
+use super::{copy, drill::Drill};
 
 #[cfg(test)]
 mod tests;
@@ -22,17 +22,23 @@ const SHARED: &[(&str, &str)] =
     &[("slack_configs", "slack_api_url_file"), ("email_configs", "smtp_auth_password_file")];
 
 /// Copies `monitoring/alertmanager` into `folder` and leaves out what cannot notify for want of a secret, which would be a
-/// failure each time. Gives the path of the configuration.
-pub(crate) fn configure(folder: &Path) -> Result<PathBuf> {
+/// failure each time; in a drill everybody tells the sink. Gives the path of the configuration.
+pub(crate) fn configure(folder: &Path, drill: Option<&Drill>) -> Result<PathBuf> {
     copy(&workspace_root()?.join("monitoring/alertmanager"), folder)?;
     let path = folder.join("alertmanager.yml");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let mut config: Value =
         serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
     let secrets = folder.join("secrets");
-    leave_out(&mut config, &|file| secrets.join(file).exists());
     // JSON is YAML.
-    let text = format!("{config:#}").replace(SECRETS, &secrets.display().to_string());
+    let text = if let Some(drill) = drill {
+        drill.to_sink(&mut config);
+        drill.hasten(&format!("{config:#}"))
+    } else {
+        leave_out(&mut config, &|file| secrets.join(file).exists());
+        format!("{config:#}")
+    };
+    let text = text.replace(SECRETS, &secrets.display().to_string());
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
 }

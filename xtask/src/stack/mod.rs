@@ -1,6 +1,7 @@
 //! The development stack: its folder, its parts and how they are ended.
 
 pub(crate) mod alertmanager;
+pub(crate) mod drill;
 pub(crate) mod prometheus;
 pub(crate) mod start;
 pub(crate) mod state;

@@ -10,11 +10,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use testkit::{http, servers::workspace_root};
 
-use super::copy;
+use super::{copy, drill::Drill};
+use crate::rules;
 
 /// Copies `monitoring/prometheus` into `folder` with target files of this stack: pairs of job and address.
-/// Gives the path of the configuration.
-pub(crate) fn configure(folder: &Path, targets: &[(String, String)]) -> Result<PathBuf> {
+/// In a drill every duration is shortened. Gives the path of the configuration.
+pub(crate) fn configure(
+    folder: &Path,
+    targets: &[(String, String)],
+    drill: Option<&Drill>,
+) -> Result<PathBuf> {
     let source = workspace_root()?.join("monitoring/prometheus");
     copy(&source, folder)?;
     let files = folder.join("targets");
@@ -25,7 +30,13 @@ pub(crate) fn configure(folder: &Path, targets: &[(String, String)]) -> Result<P
         fs::write(&file, format!("- targets: ['{address}']\n"))
             .with_context(|| format!("writing {}", file.display()))?;
     }
-    Ok(folder.join("prometheus.yml"))
+    let config = folder.join("prometheus.yml");
+    if let Some(drill) = drill {
+        for file in rules::files(&folder.join("rules"))?.iter().chain([&config]) {
+            drill.hasten_file(file)?;
+        }
+    }
+    Ok(config)
 }
 
 /// What `/api/v1/{endpoint}?query=` of the Prometheus at `url` answers under `data`.
@@ -107,7 +118,7 @@ mod tests {
     fn the_copied_configuration_has_this_stacks_targets_only() {
         let folder = tempfile::tempdir().unwrap();
         let target = ("redis".to_owned(), "127.0.0.1:1".to_owned());
-        let config = configure(&folder.path().join("prometheus"), &[target]).unwrap();
+        let config = configure(&folder.path().join("prometheus"), &[target], None).unwrap();
         assert!(config.exists());
         let targets = folder.path().join("prometheus/targets");
         assert_eq!(fs::read_dir(&targets).unwrap().count(), 1);

@@ -17,7 +17,9 @@ use testkit::{
 };
 
 use super::{
-    alertmanager, log_path, port, prometheus,
+    alertmanager,
+    drill::Drill,
+    log_path, port, prometheus,
     state::{Identity, PartState, State},
 };
 use crate::progress::step;
@@ -63,6 +65,7 @@ impl Guard {
 pub(crate) struct Stack {
     folder: PathBuf,
     detach: bool,
+    drill: Option<Drill>,
     guards: Vec<Guard>,
     pub(crate) state: State,
 }
@@ -79,7 +82,13 @@ impl Drop for Stack {
 impl Stack {
     pub(crate) fn new(folder: PathBuf, detach: bool) -> Self {
         let runner = if detach { None } else { Identity::of(std::process::id()) };
-        Self { folder, detach, guards: Vec::new(), state: State { runner, parts: Vec::new() } }
+        Self { folder, detach, drill: None, guards: Vec::new(), state: State { runner, parts: Vec::new() } }
+    }
+
+    /// Makes it a drill.
+    pub(crate) fn drill(mut self, drill: Drill) -> Self {
+        self.drill = Some(drill);
+        self
     }
 
     /// Starts everything but the traffic, and waits until Prometheus has scraped every target.
@@ -242,7 +251,7 @@ impl Stack {
 
     async fn alertmanager(&mut self, installed: &Installed) -> Result<()> {
         let (at, data) = (port(9093)?, self.data("alertmanager")?);
-        let config = alertmanager::configure(&self.folder.join("alertmanager"))?;
+        let config = alertmanager::configure(&self.folder.join("alertmanager"), self.drill.as_ref())?;
         let builder = installed
             .process("alertmanager", "prometheus-alertmanager", log_path(&self.folder, "alertmanager"))
             .current_dir(installed.root.join("usr/share/prometheus/alertmanager"))
@@ -264,14 +273,17 @@ impl Stack {
             .filter_map(|part| Some((part.job.clone()?, part.url.strip_prefix("http://")?.to_owned())))
             .collect();
         targets.push(("prometheus".to_owned(), format!("127.0.0.1:{at}")));
-        let config = prometheus::configure(&self.folder.join("prometheus"), &targets)?;
-        let builder = installed
+        let config = prometheus::configure(&self.folder.join("prometheus"), &targets, self.drill.as_ref())?;
+        let mut builder = installed
             .process("prometheus", "prometheus", log_path(&self.folder, "prometheus"))
             .current_dir(installed.root.join("usr/share/prometheus/web"))
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .args(["--storage.tsdb.retention.time=30d", "--storage.tsdb.retention.size=10GB"])
             .arg(format!("--web.listen-address=127.0.0.1:{at}"));
+        if let Some(drill) = &self.drill {
+            builder = builder.arg(format!("--rules.alert.resend-delay={}", drill.shortened(60)));
+        }
         self.serve("prometheus", Some("prometheus"), builder, at, "/-/ready").await?;
         Ok(format!("http://127.0.0.1:{at}"))
     }

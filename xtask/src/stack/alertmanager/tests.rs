@@ -233,7 +233,7 @@ async fn a_secret_file_switches_its_receivers_on() -> Result<()> {
     assert_eq!(with(&["slack_url"])?.len(), 6);
 
     let folder = tempfile::tempdir()?;
-    let written = configure(&folder.path().join("alertmanager"))?;
+    let written = configure(&folder.path().join("alertmanager"), None)?;
     amtool(&["check-config", &written.to_string_lossy()]).await?;
     Ok(())
 }
