@@ -125,7 +125,8 @@ impl Selection {
         }
     }
 
-    fn contains(&self, name: &str) -> bool {
+    /// Whether a collector is wanted.
+    pub fn contains(&self, name: &str) -> bool {
         self.0.as_ref().is_none_or(|names| names.contains(name))
     }
 }

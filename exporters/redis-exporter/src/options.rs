@@ -116,6 +116,8 @@ pub struct Features {
     pub ping: bool,
     /// The server is one of all the nodes of a cluster that are shown.
     pub whole_cluster: bool,
+    /// Of the other nodes only keys are shown, as if they were its own.
+    pub one_node: bool,
     /// The nodes of its cluster are listed, for Prometheus.
     pub lists_nodes: bool,
 }
@@ -147,6 +149,7 @@ impl Default for Features {
             tile38: false,
             ping: false,
             whole_cluster: false,
+            one_node: false,
             lists_nodes: false,
         }
     }

@@ -169,6 +169,9 @@ impl FeatureArgs {
         single.extend(keys("check-single-keys", &self.check_single_keys)?);
         let (stream_patterns, mut streams) = split(keys("check-streams", &self.check_streams)?);
         streams.extend(keys("check-single-streams", &self.check_single_streams)?);
+        let lists = [&self.check_keys, &self.check_single_keys, &self.check_key_groups, &self.check_streams];
+        let lists = lists.into_iter().chain([&self.check_single_streams, &self.count_keys]);
+        let one_node = self.is_cluster && !self.cluster && lists.into_iter().any(|list| !list.is_empty());
         Ok(Features {
             patterns,
             keys: single,
@@ -180,7 +183,7 @@ impl FeatureArgs {
             key_groups: Pattern::parse_list(&self.check_key_groups).context("-check-key-groups")?,
             max_key_groups: self.max_distinct_key_groups,
             batch: self.check_keys_batch_size.max(1),
-            sampler: self.insight.sampler(compat || self.is_cluster),
+            sampler: self.insight.sampler(compat || (self.is_cluster && !self.cluster)),
             only_replicas: self.skip_checkkeys_for_role_master,
             scripts: scripts.collect::<anyhow::Result<_>>()?,
             scripts_read_only: self.lua_script_read_only,
@@ -193,7 +196,8 @@ impl FeatureArgs {
             rdb_file_size: self.include_rdb_file_size_metric,
             tile38: self.is_tile38,
             ping: self.ping_on_connect,
-            whole_cluster: self.cluster,
+            whole_cluster: self.cluster || one_node,
+            one_node,
             lists_nodes: self.is_cluster,
         })
     }

@@ -2,6 +2,7 @@
 //! within the deadline, and told apart by labels; a node that is down or slow costs its own samples only. What the nodes
 //! say of each other is compared on every page, and is what the next page asks.
 
+mod keys;
 mod node;
 mod summary;
 
@@ -14,9 +15,10 @@ use exporter_kit::page::Page;
 use exporter_kit::scrape::{Pages, Selection};
 use exposition::{Desc, Snapshot};
 use futures_util::FutureExt;
-use futures_util::future::{join_all, select_ok};
+use futures_util::future::{join, join_all, select_ok};
 use tokio::time::Instant;
 
+use self::keys::Keys;
 use self::node::Node;
 use self::summary::{Answer, Summary};
 use crate::address::Address;
@@ -54,6 +56,7 @@ pub struct Cluster {
     seeds: Vec<Arc<Node>>,
     enabled: Vec<&'static str>,
     summary: Summary,
+    keys: Keys,
     request_errors: Desc,
     decorate: Decorate,
     known: Mutex<Known>,
@@ -86,6 +89,7 @@ impl Cluster {
         let enabled = seeds.first().map(|seed| seed.scraper.enabled()).unwrap_or_default();
         Ok(Arc::new(Self {
             summary: Summary::new(&settings.options),
+            keys: Keys::new(&settings.options),
             request_errors: settings
                 .options
                 .counter("target_scrape_request_errors_total", "Invalid requests to /scrape."),
@@ -176,22 +180,48 @@ impl Cluster {
         Share { slots: of_master.map(|master| master.slots.clone()).unwrap_or_default(), replica: true }
     }
 
-    async fn pass(&self, selection: Selection, deadline: Instant) -> Arc<Page> {
+    /// The page of the configured node, with the keys of all.
+    async fn one_node(&self, selection: Selection, deadline: Instant) -> Arc<Page> {
         let started = Instant::now();
         let patience = started + deadline.saturating_duration_since(started).mul_f32(PATIENCE);
-        let known = self.nodes(patience).await;
+        let others = keys::selection(&selection, &self.enabled);
+        let own = join_all(self.seeds.first().map(|seed| seed.scraper.scrape(selection, patience)));
+        let (own, (answers, _)) = join(own, self.ask(&others, patience)).await;
+        let mut page = Snapshot::new();
+        own.iter().for_each(|own| page.append(own.snapshot().clone()));
+        self.keys.write(&answers, &mut page);
+        match summary::majority(&answers) {
+            Some(view) => self.learn(view),
+            None => self.known().nodes.clear(),
+        }
+        page.retain(|family| family != self.request_errors.name);
+        page.sample(&self.request_errors, self.settings.request_errors.load(Ordering::Relaxed) as f64);
+        (self.decorate)(&mut page);
+        page.seal();
+        Arc::new(Page::new(page))
+    }
+
+    /// What every node answers, and what the last page said of them.
+    async fn ask(&self, selection: &Selection, deadline: Instant) -> (Vec<Answer>, View) {
+        let known = self.nodes(deadline).await;
         let scrape = |node: &Arc<Node>| {
             let (node, selection) = (Arc::clone(node), selection.clone());
             async move {
-                let page = node.scraper.scrape(selection, patience).await;
+                let page = node.scraper.scrape(selection, deadline).await;
                 let view = node.target.take_view();
                 Answer { node, page, view }
             }
         };
-        let answers = join_all(known.nodes.iter().map(scrape)).await;
+        (join_all(known.nodes.iter().map(scrape)).await, known.view)
+    }
+
+    async fn pass(&self, selection: Selection, deadline: Instant) -> Arc<Page> {
+        let started = Instant::now();
+        let patience = started + deadline.saturating_duration_since(started).mul_f32(PATIENCE);
+        let (answers, known) = self.ask(&selection, patience).await;
         let mut page = Snapshot::new();
         for answer in &answers {
-            page.append(self.of_node(answer, &known.view));
+            page.append(self.of_node(answer, &known));
         }
         if selection == Selection::ALL {
             match summary::majority(&answers) {
@@ -232,6 +262,13 @@ impl Pages for Cluster {
     }
 
     fn page(self: Arc<Self>, selection: Selection, deadline: Instant) -> BoxFuture<'static, Arc<Page>> {
-        async move { self.pass(selection, deadline).await }.boxed()
+        async move {
+            if self.settings.options.features.one_node {
+                self.one_node(selection, deadline).await
+            } else {
+                self.pass(selection, deadline).await
+            }
+        }
+        .boxed()
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use exporter_kit::page::Page;
 use exposition::{Desc, Snapshot};
 
+use super::keys::row;
 use super::node::Node;
 use crate::cluster_nodes::{Agreement, View};
 use crate::options::Options;
@@ -46,6 +47,26 @@ pub(super) fn majority(answers: &[Answer]) -> Option<View> {
     };
     // The last of equals would win.
     views.iter().rev().max_by_key(|view| shared(view)).map(|view| (*view).clone())
+}
+
+/// How many nodes that answered serve each slot.
+fn owners(answers: &[Answer]) -> Vec<u32> {
+    let mut owners = vec![0; usize::from(SLOTS)];
+    let nodes = answers.iter().filter_map(|answer| answer.view.as_ref()?.myself());
+    for slot in nodes.flat_map(|node| node.slots.iter()) {
+        owners[usize::from(slot)] += 1;
+    }
+    owners
+}
+
+/// The nodes that serve slots; `None` unless every slot is served: a part of a sum is not the sum.
+pub(super) fn masters(answers: &[Answer]) -> Option<Vec<&Answer>> {
+    let serves = |answer: &&Answer| {
+        let myself = answer.view.as_ref().and_then(View::myself);
+        myself.is_some_and(|node| !node.slots.is_empty())
+    };
+    let whole = owners(answers).iter().all(|owners| *owners > 0);
+    whole.then(|| answers.iter().filter(serves).collect())
 }
 
 /// How many different ones there are.
@@ -89,10 +110,7 @@ impl Summary {
     /// `view` is the one that most nodes share.
     pub(super) fn write(&self, answers: &[Answer], view: &View, page: &mut Snapshot) {
         let views = || answers.iter().filter_map(|answer| answer.view.as_ref());
-        let mut owners = vec![0_u32; usize::from(SLOTS)];
-        for slot in views().filter_map(View::myself).flat_map(|node| node.slots.iter()) {
-            owners[usize::from(slot)] += 1;
-        }
+        let owners = owners(answers);
         let covered = owners.iter().filter(|owners| **owners > 0).count();
         page.sample(&self.coverage, covered as f64 / f64::from(SLOTS));
         page.sample(&self.contested, owners.iter().filter(|owners| **owners > 1).count() as f64);
@@ -105,18 +123,12 @@ impl Summary {
             let answered = views().filter_map(View::myself).filter(|node| node.role() == role).count();
             table.row(&[role]).set(nodes, placed as f64).set(answering, answered as f64);
         }
-        // A part of a sum is not the sum.
-        if covered == usize::from(SLOTS) {
-            self.sums(answers, page);
+        if let Some(masters) = masters(answers) {
+            self.sums(&masters, page);
         }
     }
 
-    fn sums(&self, answers: &[Answer], page: &mut Snapshot) {
-        let serves = |answer: &&Answer| {
-            let myself = answer.view.as_ref().and_then(View::myself);
-            myself.is_some_and(|node| !node.slots.is_empty())
-        };
-        let masters: Vec<&Answer> = answers.iter().filter(serves).collect();
+    fn sums(&self, masters: &[&Answer], page: &mut Snapshot) {
         for (family, desc) in &self.summed {
             let mut sums: BTreeMap<Vec<(String, String)>, (usize, f64)> = BTreeMap::new();
             for (labels, value) in masters.iter().flat_map(|answer| answer.page.snapshot().values(family)) {
@@ -125,11 +137,7 @@ impl Summary {
             }
             for (labels, (parts, sum)) in sums {
                 if parts == masters.len() {
-                    let (names, values): (Vec<&str>, Vec<&str>) =
-                        labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).unzip();
-                    let table = page.table(&names);
-                    let column = table.column(desc);
-                    table.row(&values).set(column, sum);
+                    row(page, desc, &labels, sum);
                 }
             }
         }

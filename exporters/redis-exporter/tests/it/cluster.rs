@@ -8,6 +8,7 @@ use exporter_kit::scrape::{Pages, Selection};
 use exposition::Page;
 use redis_exporter::address::{Address, Credentials, TlsFiles};
 use redis_exporter::cluster::{Cluster, Settings};
+use redis_exporter::lua_pattern::Pattern;
 use redis_exporter::options::{Features, KeyArg, Options, SamplerOptions};
 use redis_exporter::slots::slot;
 use rstest::rstest;
@@ -238,6 +239,40 @@ async fn a_replica_is_in_its_masters_shard_and_may_read_keys_for_it(
     let sizes = page.samples("redis_key_size").filter(|size| size.label("node") == Some(&address)).count();
     let own = names("user", 4).iter().skip(1).filter(|key| slot(key.as_bytes()) <= 5460).count();
     assert_eq!(sizes, own);
+}
+
+#[rstest]
+#[tokio::test]
+async fn one_nodes_page_has_the_keys_of_all(
+    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+) {
+    let mut servers = RedisCluster::start(version).await.unwrap();
+    plant(&servers, &names("user", 200));
+    plant(&servers, &names("job", 50));
+    let features = Features {
+        count: keys("user:*"),
+        keys: keys("user:1,user:2,user:3,user:4"),
+        key_groups: Pattern::parse_list("^(%a+):").unwrap(),
+        one_node: true,
+        ..Features::default()
+    };
+    let cluster = whole(&addresses(&servers)[1..2], features);
+    for _ in 0..2 {
+        let page = scrape(&cluster).await;
+        assert_eq!(failed(&page), Vec::<String>::new());
+        assert_eq!(page.value("redis_up", &[]), Some(1.0));
+        assert!(page.samples("redis_up").all(|up| up.labels.is_empty()));
+        assert_eq!(page.samples("redis_key_size").count(), 4);
+        assert_eq!(page.value("redis_keys_count", &[("db", "db0"), ("key", "user:*")]), Some(200.0));
+        let group = |group| page.value("redis_key_group_count", &[("db", "db0"), ("key_group", group)]);
+        assert_eq!((group("user"), group("job")), (Some(200.0), Some(50.0)));
+        assert_eq!(page.value("redis_number_of_distinct_key_groups", &[("db", "db0")]), Some(2.0));
+        assert_eq!(page.value("redis_total_error_replies", &[]), Some(0.0));
+    }
+    servers.nodes[0].stop().unwrap();
+    let page = scrape(&cluster).await;
+    assert_eq!(page.value("redis_up", &[]), Some(1.0));
+    assert!(page.family("redis_keys_count").is_none() && page.family("redis_key_group_count").is_none());
 }
 
 #[tokio::test]
