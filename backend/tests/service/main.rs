@@ -25,6 +25,8 @@ mod limits;
 #[cfg(test)]
 mod llm;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod loans;
 #[cfg(test)]
 mod metrics;
