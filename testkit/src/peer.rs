@@ -171,11 +171,11 @@ impl<'a> Waiver<'a> {
             .collect()
     }
 
-    /// Whether a page has a family that it is about.
+    /// Whether a page has samples of the name that it is about, whatever their labels.
     #[must_use]
     pub fn is_about(&self, page: &Page) -> bool {
-        let family = self.start.split('{').next().unwrap_or_default();
-        page.families.iter().any(|found| found.name.starts_with(family))
+        let name = self.start.split('{').next().unwrap_or_default();
+        page.families.iter().flat_map(|family| &family.samples).any(|sample| sample.name.starts_with(name))
     }
 }
 

@@ -56,38 +56,59 @@ impl Clients {
         }
     }
 
-    fn client(&self, line: &str, now: f64, page: &mut Snapshot) {
-        let fields = fields(line);
-        let get = |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-        let Some(id) = get("id") else { return };
-        let name = get("name").unwrap_or_default();
-        let (host, port) = get("addr").and_then(|addr| addr.rsplit_once(':')).unwrap_or_default();
+    /// Names and values of the labels that tell who a client is.
+    fn labels<'a>(&self, client: &[(&str, &'a str)]) -> Vec<(&'static str, &'a str)> {
+        let field = |name| get(client, name).unwrap_or_default();
+        let (host, port) = field("addr").rsplit_once(':').unwrap_or_default();
         let mut labels = vec![
-            ("id", id),
-            ("name", name),
-            ("flags", get("flags").unwrap_or_default()),
-            ("db", get("db").unwrap_or_default()),
+            ("id", field("id")),
+            ("name", field("name")),
+            ("flags", field("flags")),
+            ("db", field("db")),
             ("host", host),
         ];
         if self.port {
             labels.push(("port", port));
         }
-        labels.extend(["user", "resp"].into_iter().filter_map(|label| Some((label, get(label)?))));
-        let (names, values): (Vec<&str>, Vec<&str>) = labels.into_iter().unzip();
-        let table = page.table(&names);
-        let column = table.column(&self.info);
-        table.row(&values).set(column, 1.0);
+        labels.extend(["user", "resp"].into_iter().filter_map(|label| Some((label, get(client, label)?))));
+        labels
+    }
+
+    fn write_info(&self, clients: &[Vec<(&str, &str)>], page: &mut Snapshot) {
+        let labels: Vec<_> = clients.iter().map(|client| self.labels(client)).collect();
+        let names =
+            |labels: &[(&'static str, &str)]| labels.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        // Which labels there are depends on the server's version: all clients are in one table.
+        for alike in labels.chunk_by(|a, b| names(a) == names(b)) {
+            let table = page.table(&names(&alike[0]));
+            let column = table.column(&self.info);
+            for client in alike {
+                let values: Vec<&str> = client.iter().map(|(_, value)| *value).collect();
+                table.row(&values).set(column, 1.0);
+            }
+        }
+    }
+
+    fn write_fields(&self, clients: &[Vec<(&str, &str)>], now: f64, page: &mut Snapshot) {
         let table = page.table(&["id", "name"]);
         let fields: Vec<_> = self.fields.iter().map(|(key, desc)| (*key, table.column(desc))).collect();
         let ages: Vec<_> = self.ages.iter().map(|(key, desc)| (*key, table.column(desc))).collect();
-        let mut row = table.row(&[id, name]);
-        for (key, column) in fields {
-            row.set_some(column, get(key).and_then(number));
-        }
-        for (key, column) in ages {
-            row.set_some(column, get(key).and_then(number).map(|ago| now - ago));
+        for client in clients {
+            let value = |key| get(client, key).and_then(number);
+            let mut row = table.row(&["id", "name"].map(|label| get(client, label).unwrap_or_default()));
+            for (key, column) in &fields {
+                row.set_some(*column, value(key));
+            }
+            for (key, column) in &ages {
+                row.set_some(*column, value(key).map(|ago| now - ago));
+            }
         }
     }
+}
+
+/// The value of a client's field.
+fn get<'a>(client: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
+    client.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
 }
 
 /// The fields of one line. A value may hold `=`, but no space: the server does not let a name have one.
@@ -111,9 +132,10 @@ impl Section for Clients {
         let now = replies.info.number("server_time_usec").map(|usec| (usec / 1e6).floor());
         let here = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs() as f64);
         let now = now.unwrap_or_else(here);
-        for line in list.lines().take(MOST_CLIENTS) {
-            self.client(line, now, page);
-        }
+        let clients = list.lines().take(MOST_CLIENTS).map(fields);
+        let clients: Vec<_> = clients.filter(|client| get(client, "id").is_some()).collect();
+        self.write_info(&clients, page);
+        self.write_fields(&clients, now, page);
         Ok(())
     }
 }
