@@ -106,6 +106,8 @@ async fn everything_is_scraped_and_deals_are_counted() -> Result<()> {
     for expression in [
         "pg_up != 1",
         "redis_up != 1",
+        "business_exporter_exact != 1",
+        "business_exporter_ledger_intact != 1",
         "{__name__=~\".*_outcome\", outcome!~\"ok|unsupported_version|missing_extension\"} == 1",
     ] {
         assert_eq!(query(prometheus, expression).await?, [], "{expression}");

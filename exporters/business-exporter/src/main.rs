@@ -1,6 +1,7 @@
 //! `business-exporter`: metrics from SQL.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -60,7 +61,14 @@ fn connector(definition: &Definition) -> Result<Connector, Failure> {
     let dsn =
         Dsn::parse(&dsn).context("cannot use the connection string of the database").or_misconfigured()?;
     tracing::info!(server = %dsn.redacted(), queries = definition.queries.len(), "querying");
-    Ok(Connector::new(dsn).with_application_name("business-exporter"))
+    let connector = Connector::new(dsn).with_application_name("business-exporter");
+    Ok(match definition.database.password.clone() {
+        Some(password) => {
+            password.reveal().or_misconfigured()?;
+            connector.with_password_source(Arc::new(move || password.reveal().ok()))
+        }
+        None => connector,
+    })
 }
 
 /// The database of the definition with its queries.

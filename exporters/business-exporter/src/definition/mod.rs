@@ -55,6 +55,8 @@ pub struct Database {
     /// Connection string as libpq reads it; default: the environment variable DATABASE_URL.
     #[serde(default = "Database::default_dsn")]
     pub dsn: Secret,
+    /// Password, read anew at each connect; default: the connection string's.
+    pub password: Option<Secret>,
     /// Whether a role that may do everything is refused.
     #[serde(default)]
     pub role_check: RoleCheck,
@@ -86,6 +88,7 @@ impl Default for Database {
         Database {
             name: Database::default_name(),
             dsn: Database::default_dsn(),
+            password: None,
             role_check: RoleCheck::default(),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use testkit::page::value;
-use testkit::postgres::Postgres;
+use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres};
 
 use crate::{Definition, failure, outcome};
 
@@ -106,5 +106,30 @@ queries: [{name: rows, refresh: 1h, sql: SELECT count(*) AS v FROM t, emit: [{fa
         let page = exporter.scrape(10.0).await?;
         assert_eq!((page.value("rows", &[]), value(&page, "business_exporter_up", &[])?), (None, 0.0));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_password_that_is_changed_needs_no_restart() -> anyhow::Result<()> {
+    let server = Postgres::start().await?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("password");
+    std::fs::write(&file, "wr0ng-w0rd")?;
+    let text = format!(
+        "version: 1\ndatabase: {{password: {{file: {}}}}}\nfamilies: [{{name: one, type: gauge, help: A.}}]\n\
+         queries: [{{name: one, sql: SELECT 1 AS v, emit: [{{family: one, value: v}}]}}]\n",
+        file.display()
+    );
+    let dsn = format!("postgresql://{EXPORTER}@{}/postgres?sslmode=disable", server.addr());
+    let definition = Definition::new(&text)?;
+    let exporter = definition.exporter(&dsn).await?;
+    assert_eq!(value(&exporter.scrape(10.0).await?, "business_exporter_up", &[])?, 0.0);
+    std::fs::write(&file, format!("{EXPORTER_PASSWORD}\n"))?;
+    assert_eq!(value(&exporter.scrape(10.0).await?, "business_exporter_up", &[])?, 1.0);
+    let log = exporter.process.log();
+    assert!(log.contains("password authentication failed") && !log.contains("wr0ng-w0rd"), "{log}");
+    std::fs::remove_file(&file)?;
+    let (code, message) = failure(&definition.run(&["once"], Some(&dsn))?);
+    assert_eq!((code, message.contains("cannot read the secret")), (Some(64), true), "{message}");
     Ok(())
 }
