@@ -3,7 +3,7 @@
 //! A [`Table`] has label names, rows, and a column of values for every family that shares those rows. The labels of
 //! a row are rendered once, however many families use them, and a value that was not set is absent from the page.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::family::{Desc, Kind, is_label_name, is_metric_name};
@@ -202,6 +202,8 @@ impl Snapshot {
             .filter(|parts| parts.len() > 1)
             .map(<[_]>::to_vec)
             .collect();
+        // Families of the same tables have the same rows, so that these are compared once.
+        let mut distinct: HashMap<Vec<usize>, bool> = HashMap::new();
         for parts in shared {
             let kind = self.family(parts[0]).desc.kind;
             for part in &parts[1..] {
@@ -209,8 +211,20 @@ impl Snapshot {
                     self.rejected += Arc::make_mut(&mut self.tables[part.0]).clear_family(part.1);
                 }
             }
-            self.drop_duplicates(&parts);
+            let tables = parts.iter().map(|(table, _)| *table).collect();
+            if !*distinct.entry(tables).or_insert_with_key(|tables| self.all_rows_differ(tables)) {
+                self.drop_duplicates(&parts);
+            }
         }
+    }
+
+    /// Whether no two rows of these tables have the same labels; no where that takes a closer look.
+    fn all_rows_differ(&self, tables: &[usize]) -> bool {
+        let mut seen = HashSet::new();
+        tables.iter().map(|index| &self.tables[*index]).all(|table| {
+            let hash = |row| labels::hash_unordered([&table.prefix, table.block(row)]);
+            (0..table.rows()).all(|row| seen.insert(hash(row)))
+        })
     }
 
     /// Clears the rows of later parts of a family whose labels an earlier part already has.

@@ -66,6 +66,29 @@ proptest! {
     }
 
     #[test]
+    fn a_series_is_there_once_whatever_tables_have_it(
+        tables in prop::collection::vec(prop::collection::vec(("[a-c]", "[a-c]?"), 0..5), 1..6),
+    ) {
+        let mut snapshot = Snapshot::new();
+        for rows in &tables {
+            let table = snapshot.table(&["datname", "relname"]);
+            let columns = ["reads", "writes"].map(|name| table.column(&Desc::gauge(name, "Blocks.")));
+            for (datname, relname) in rows {
+                let mut row = table.row(&[datname, relname]);
+                row.set(columns[0], 1.0).set(columns[1], 1.0);
+            }
+        }
+        snapshot.seal();
+        let all: Vec<_> = tables.iter().flatten().collect();
+        let unique: std::collections::BTreeSet<_> = all.iter().collect();
+        prop_assert_eq!(snapshot.duplicates(), 2 * (all.len() - unique.len()) as u64);
+        let page = text_page(&snapshot);
+        for name in ["reads", "writes"] {
+            prop_assert_eq!(page.samples(name).count(), unique.len());
+        }
+    }
+
+    #[test]
     fn histograms_and_summaries_survive(
         increments in prop::collection::vec(prop::option::of(0u32..1000), 1..12),
         sum in prop::option::of(-1e12f64..1e12),
