@@ -15,9 +15,6 @@ use crate::{
 
 /// Series that need not be there, and why. As soon as they are, what reads them is checked.
 const ABSENT: &[(&str, &str)] = &[
-    ("autodealgenie_external_api_requests_total", "the backend calls no other API yet"),
-    ("autodealgenie_external_api_errors_total", "the backend calls no other API yet"),
-    ("autodealgenie_external_api_duration_seconds_bucket", "the backend calls no other API yet"),
     ("autodealgenie_deals_created_total{job=\"business\"}", "the ledger is not installed"),
     ("autodealgenie_user_signups_total{job=\"business\"}", "the ledger is not installed"),
     ("autodealgenie_loan_applications_total{job=\"business\"}", "the ledger is not installed"),
@@ -33,6 +30,8 @@ const SITUATIONS: &[(&str, &str)] = &[
     ("AlertmanagerNotificationsFailing", "a receiver that notifies"),
     ("CheckpointsTooFrequent", "a checkpoint within 15 minutes"),
     ("ChecksumFailures", "data checksums"),
+    ("ExternalAPIErrorRateHigh", "an API of others that is called"),
+    ("ExternalAPILatencyHigh", "an API of others that is called"),
     ("InfoInhibitor", "an info alert that fires"),
     ("LLMDown", "a language model"),
     ("LLMErrorRateHigh", "a language model"),
