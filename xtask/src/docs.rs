@@ -96,7 +96,7 @@ fn alerts() -> Result<String> {
                 "| [{name}](../MONITORING.md#{}) | {} | {} | {} | {} |\n",
                 name.to_lowercase(),
                 text(&rule.labels, "severity"),
-                text(&rule.labels, "component"),
+                without_templates(&text(&rule.labels, "component")),
                 rule.wait.as_deref().unwrap_or("at once"),
                 without_templates(&text(&rule.annotations, "description")).replace('|', "\\|"),
             );

@@ -180,7 +180,7 @@ async fn names_that_the_server_does_not_send() -> anyhow::Result<()> {
     let with_names = ["stat_user_tables", "statio_user_tables", "relation_sizes"];
     for collector in with_names {
         let labels = [("collector", collector), ("outcome", "error")];
-        assert_eq!(page.value("pg_exporter_collector_outcome", &labels), Some(1.0), "{collector}");
+        assert_eq!(page.value("pg_exporter_collector_outcome", &labels), Some(1.0), "{:?}", failed(&page));
     }
     assert_eq!(failed(&page).len(), with_names.len(), "{:?}", failed(&page));
     assert!(page.value("pg_database_size_bytes", &[("datname", "ascii")]).is_some());
