@@ -8,7 +8,7 @@
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
 use exposition::{Desc, Snapshot};
 use futures_util::FutureExt;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use pg_client::Rows;
 
 use crate::extension::OfExtension;
@@ -311,8 +311,9 @@ impl Collector<PgSession> for &'static PgCollector {
                 return Err(CollectError::new(Outcome::UnsupportedVersion, message));
             }
             let mut snapshot = Snapshot::new();
-            for part in try_join_all(applicable.into_iter().map(|query| query.run(session))).await? {
-                snapshot.append(part);
+            // Every reply is awaited, also when one is an error: giving up a statement would cancel whichever runs then.
+            for part in join_all(applicable.into_iter().map(|query| query.run(session))).await {
+                snapshot.append(part?);
             }
             if self.scope == Scope::Database {
                 session.add_database_label(&mut snapshot);
