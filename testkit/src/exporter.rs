@@ -61,7 +61,8 @@ impl Exporter {
         self.address
     }
 
-    /// The URL of a path.
+    /// The URL of a path, for others; tests fetch with [`get`](Self::get) and [`send`](Self::send), which look for
+    /// passwords.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
@@ -80,11 +81,18 @@ impl Exporter {
     /// # Errors
     /// When there is no answer, or a password is in it.
     pub async fn send(&self, request: Request) -> Result<Response> {
-        let response = request.send().await?;
-        if let Some(line) = secrets::find(&self.secrets, &response.text) {
-            bail!("{} tells a password: {line}", self.process.name());
+        self.checked(request.send().await?)
+    }
+
+    /// An answer of it that was fetched elsewhere.
+    ///
+    /// # Errors
+    /// When a password is in it.
+    pub fn checked(&self, response: Response) -> Result<Response> {
+        match secrets::find(&self.secrets, &response.text) {
+            Some(line) => bail!("{} tells a password: {line}", self.process.name()),
+            None => Ok(response),
         }
-        Ok(response)
     }
 
     /// Scrapes `/metrics` as Prometheus does, with a timeout in the header, and parses the page strictly.

@@ -80,17 +80,36 @@ impl Desc {
 
 /// `[a-zA-Z_:][a-zA-Z0-9_:]*`
 pub fn is_metric_name(name: &str) -> bool {
-    is_name(name, |byte| byte == b':')
+    is_name(name, LETTER | COLON)
 }
 
 /// `[a-zA-Z_][a-zA-Z0-9_]*`
 pub fn is_label_name(name: &str) -> bool {
-    is_name(name, |_| false)
+    is_name(name, LETTER)
 }
 
-fn is_name(name: &str, also: fn(u8) -> bool) -> bool {
-    let bytes = name.as_bytes();
-    let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || also(byte);
-    bytes.first().is_some_and(|&first| letter(first))
-        && bytes.iter().all(|&byte| letter(byte) || byte.is_ascii_digit())
+const LETTER: u8 = 1;
+const COLON: u8 = 2;
+const DIGIT: u8 = 4;
+
+/// What a byte is. Every name is looked at on every scrape, so this is a table.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => LETTER,
+            b':' => COLON,
+            b'0'..=b'9' => DIGIT,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+fn is_name(name: &str, first: u8) -> bool {
+    let is = |byte: u8, classes: u8| CLASSES[usize::from(byte)] & classes != 0;
+    name.bytes().next().is_some_and(|byte| is(byte, first))
+        && name.bytes().all(|byte| is(byte, first | DIGIT))
 }

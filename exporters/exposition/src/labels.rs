@@ -16,29 +16,30 @@ pub(crate) fn push(out: &mut String, start: usize, name: &str, value: &str) {
 
 /// Appends `value` with backslash, quote and newline escaped.
 fn push_escaped(out: &mut String, value: &str) {
-    let mut rest = value;
-    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
-        out.push_str(&rest[..at]);
-        out.push_str(match rest.as_bytes()[at] {
-            b'\\' => "\\\\",
-            b'"' => "\\\"",
-            _ => "\\n",
-        });
-        rest = &rest[at + 1..];
-    }
-    out.push_str(rest);
+    push_with_escapes(out, value, memchr::memchr3_iter(b'\\', b'"', b'\n', value.as_bytes()));
 }
 
 /// Appends a HELP text: 0.0.4 leaves quotes alone, OpenMetrics escapes them.
 pub(crate) fn push_help(out: &mut String, help: &str, escape_quotes: bool) {
-    for character in help.chars() {
-        match character {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '"' if escape_quotes => out.push_str("\\\""),
-            other => out.push(other),
+    match escape_quotes {
+        true => push_escaped(out, help),
+        false => push_with_escapes(out, help, memchr::memchr2_iter(b'\\', b'\n', help.as_bytes())),
+    }
+}
+
+/// Appends a text with a backslash before the characters at these positions.
+fn push_with_escapes(out: &mut String, text: &str, at: impl Iterator<Item = usize>) {
+    let mut copied = 0;
+    for at in at {
+        out.push_str(&text[copied..at]);
+        out.push('\\');
+        copied = at;
+        if text.as_bytes()[at] == b'\n' {
+            out.push('n');
+            copied += 1;
         }
     }
+    out.push_str(&text[copied..]);
 }
 
 /// Undoes the escaping of a label value or a help text.

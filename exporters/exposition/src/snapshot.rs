@@ -10,7 +10,10 @@ use crate::family::{Desc, Kind, is_label_name, is_metric_name};
 use crate::labels;
 
 /// Marks "no sample": a NaN with a payload that no arithmetic makes. A real NaN is a value like any other.
-const ABSENT: u64 = 0x7ff4_0ab5_e470_0001;
+const ABSENT: f64 = f64::from_bits(0x7ff4_0ab5_e470_0001);
+
+/// Up to so many rows of a table are compared one by one, which is faster than hashing them.
+const FEW: usize = 16;
 
 /// What one scrape found. A clone shares the tables until one side changes them, so that what is read seldom can be
 /// kept and put on every page for nothing.
@@ -19,8 +22,17 @@ pub struct Snapshot {
     pub(crate) tables: Vec<Arc<Table>>,
     /// Index of the table that [`Snapshot::sample`] fills.
     unlabelled: Option<usize>,
+    /// The order of the families that were there when the snapshot was sealed, which the writers need again.
+    sealed: Sealed,
     duplicates: u64,
     rejected: u64,
+}
+
+/// Families as (table, family), sorted by name, and how many of each table they are.
+#[derive(Clone, Debug, Default)]
+struct Sealed {
+    order: Vec<(usize, usize)>,
+    counts: Vec<usize>,
 }
 
 /// Rows of label values, and one column of sample values for each family over them.
@@ -32,10 +44,12 @@ pub struct Table {
     /// Rendered label blocks of all rows, back to back.
     blocks: String,
     ends: Vec<usize>,
-    /// First row of each hash of a label block; filled from the second row on.
+    /// First row of each hash of a label block, once there are [`FEW`] rows.
     seen: HashMap<u64, usize>,
     pub(crate) families: Vec<Family>,
-    pub(crate) columns: Vec<Values>,
+    pub(crate) columns: Vec<Sample>,
+    /// Row after row, a value for each column.
+    values: Vec<f64>,
     duplicates: u64,
 }
 
@@ -47,12 +61,11 @@ pub(crate) struct Family {
     pub(crate) count: usize,
 }
 
-/// One column: the values of all rows, and what the series' name and labels get beside the family's.
+/// One column: what the series' name and labels get beside the family's.
 #[derive(Clone, Debug)]
-pub(crate) struct Values {
+pub(crate) struct Sample {
     pub(crate) suffix: &'static str,
     pub(crate) extra: Option<(&'static str, f64)>,
-    values: Vec<f64>,
 }
 
 /// Handle of a family with one value a row.
@@ -123,6 +136,7 @@ impl Snapshot {
 
     /// Drops the families that are in the snapshot now and whose name does not pass.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.sealed = Sealed::default();
         for table in &mut self.tables {
             // A table that other snapshots share is copied only when something of it goes.
             if table.families.iter().all(|family| keep(&family.desc.name)) {
@@ -140,10 +154,32 @@ impl Snapshot {
 
     /// Gives every family that is in the snapshot now the name that `rename` has for it, if any.
     pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
+        self.sealed = Sealed::default();
         for table in &mut self.tables {
             for index in 0..table.families.len() {
                 if let Some(name) = rename(&table.families[index].desc.name) {
                     Arc::make_mut(table).families[index].desc.name = name.into();
+                }
+            }
+        }
+    }
+
+    /// Makes families that are in the snapshot now what `restate` says, if anything: their description, and what their
+    /// values are multiplied by.
+    pub fn restate(&mut self, restate: impl Fn(&Desc) -> Option<(Desc, f64)>) {
+        self.sealed = Sealed::default();
+        for table in &mut self.tables {
+            for index in 0..table.families.len() {
+                let Some((desc, factor)) = restate(&table.families[index].desc) else { continue };
+                let table = Arc::make_mut(table);
+                let family = &mut table.families[index];
+                family.desc = desc;
+                let columns = family.first..family.first + family.count;
+                for row in table.values.chunks_exact_mut(table.columns.len()) {
+                    row[columns.clone()]
+                        .iter_mut()
+                        .filter(|value| !is_absent(**value))
+                        .for_each(|value| *value *= factor);
                 }
             }
         }
@@ -170,8 +206,7 @@ impl Snapshot {
 
     /// Number of samples.
     pub fn len(&self) -> usize {
-        let present = |column: &Values| column.values.iter().filter(|value| !is_absent(**value)).count();
-        self.tables.iter().flat_map(|table| &table.columns).map(present).sum()
+        self.tables.iter().flat_map(|table| &table.values).filter(|value| !is_absent(**value)).count()
     }
 
     /// Samples that were dropped because a series with the same labels was there before.
@@ -216,6 +251,8 @@ impl Snapshot {
                 self.drop_duplicates(&parts);
             }
         }
+        let counts = self.tables.iter().map(|table| table.families.len()).collect();
+        self.sealed = Sealed { order, counts };
     }
 
     /// Whether no two rows of these tables have the same labels; no where that takes a closer look.
@@ -251,14 +288,15 @@ impl Snapshot {
 
     /// All families as (table, family), sorted by name; parts of one family are neighbours in the order they came.
     pub(crate) fn families(&self) -> Vec<(usize, usize)> {
-        let mut order: Vec<(usize, usize)> = self
-            .tables
-            .iter()
-            .enumerate()
-            .flat_map(|(table, content)| (0..content.families.len()).map(move |family| (table, family)))
-            .collect();
-        order.sort_by(|a, b| self.name(*a).cmp(self.name(*b)).then(a.cmp(b)));
-        order
+        let named = |(table, family): (usize, usize)| (self.name((table, family)), table, family);
+        let later = self.tables.iter().enumerate().flat_map(|(table, content)| {
+            let sealed = self.sealed.counts.get(table).copied().unwrap_or_default();
+            (sealed..content.families.len()).map(move |family| (table, family))
+        });
+        let mut order: Vec<_> = self.sealed.order.iter().copied().chain(later).map(named).collect();
+        // Stable, and fast where much of it is in order.
+        order.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        order.into_iter().map(|(_, table, family)| (table, family)).collect()
     }
 
     pub(crate) fn family(&self, (table, family): (usize, usize)) -> &Family {
@@ -300,10 +338,25 @@ impl Table {
         columns: impl IntoIterator<Item = (&'static str, Option<(&'static str, f64)>)>,
     ) -> usize {
         let first = self.columns.len();
-        let column = |(suffix, extra)| Values { suffix, extra, values: Vec::new() };
-        self.columns.extend(columns.into_iter().map(column));
+        self.columns.extend(columns.into_iter().map(|(suffix, extra)| Sample { suffix, extra }));
+        self.widen(first);
         self.families.push(Family { desc: desc.clone(), first, count: self.columns.len() - first });
         first
+    }
+
+    /// Makes room for columns that were added to rows that are there.
+    fn widen(&mut self, before: usize) {
+        let (rows, width) = (self.ends.len(), self.columns.len());
+        if rows <= 1 {
+            self.values.resize(rows * width, ABSENT);
+            return;
+        }
+        let mut values = Vec::with_capacity(rows * width);
+        for row in 0..rows {
+            values.extend_from_slice(&self.values[row * before..][..before]);
+            values.resize((row + 1) * width, ABSENT);
+        }
+        self.values = values;
     }
 
     /// Adds a row with the values of the table's labels, in their order. Values that are missing are empty, further
@@ -315,8 +368,9 @@ impl Table {
             labels::push(&mut self.blocks, start, name, values.get(index).copied().unwrap_or_default());
         }
         if self.is_new(start) {
+            let row = self.ends.len();
             self.ends.push(self.blocks.len());
-            let row = self.ends.len() - 1;
+            self.values.resize((row + 1) * self.columns.len(), ABSENT);
             Row { table: self, row: Some(row) }
         } else {
             self.blocks.truncate(start);
@@ -327,11 +381,13 @@ impl Table {
     /// Whether the block that was just rendered at `start` differs from that of every row.
     fn is_new(&mut self, start: usize) -> bool {
         let next = self.ends.len();
-        if next == 0 {
-            return true;
+        if next < FEW {
+            return (0..next).all(|row| self.block(row) != &self.blocks[start..]);
         }
-        if next == 1 {
-            self.seen.insert(labels::hash_ordered(self.block(0)), 0);
+        if next == FEW {
+            for row in 0..next {
+                self.seen.insert(labels::hash_ordered(self.block(row)), row);
+            }
         }
         let hash = labels::hash_ordered(&self.blocks[start..]);
         match self.seen.get(&hash) {
@@ -360,7 +416,8 @@ impl Table {
 
     /// The value of a column in a row, unless it is absent.
     pub(crate) fn value(&self, column: usize, row: usize) -> Option<f64> {
-        self.columns[column].values.get(row).copied().filter(|value| !is_absent(*value))
+        let value = self.values[row * self.columns.len() + column];
+        (!is_absent(value)).then_some(value)
     }
 
     fn present(&self, family: &Family, row: usize) -> usize {
@@ -379,9 +436,10 @@ impl Table {
     fn clear_row(&mut self, family: usize, row: usize) -> u64 {
         let Family { first, count, .. } = self.families[family];
         let mut cleared = 0;
-        for column in &mut self.columns[first..first + count] {
-            if let Some(value) = column.values.get_mut(row).filter(|value| !is_absent(**value)) {
-                *value = f64::from_bits(ABSENT);
+        let first = row * self.columns.len() + first;
+        for value in &mut self.values[first..first + count] {
+            if !is_absent(*value) {
+                *value = ABSENT;
                 cleared += 1;
             }
         }
@@ -397,13 +455,8 @@ impl Table {
             self.duplicates += 1;
             return;
         };
-        let values = &mut self.columns[column].values;
-        if values.len() <= row {
-            values.resize(row, f64::from_bits(ABSENT));
-            values.push(value);
-        } else {
-            values[row] = value;
-        }
+        let index = row * self.columns.len() + column;
+        self.values[index] = value;
     }
 }
 
@@ -464,7 +517,7 @@ impl Row<'_> {
 }
 
 fn is_absent(value: f64) -> bool {
-    value.to_bits() == ABSENT
+    value.to_bits() == ABSENT.to_bits()
 }
 
 /// Whether a kind may be written with `_bucket`, `_sum` and such.

@@ -2,7 +2,7 @@
 
 use crate::family::{Desc, Kind};
 use crate::number;
-use crate::snapshot::{Snapshot, Values, is_compound};
+use crate::snapshot::{Sample, Snapshot, is_compound};
 
 /// What a format decides.
 pub(crate) trait Dialect {
@@ -47,7 +47,7 @@ pub(crate) fn families<D: Dialect>(snapshot: &Snapshot, out: &mut String) {
     }
 }
 
-fn series_labels<D: Dialect>(out: &mut String, prefix: &str, block: &str, column: &Values) {
+fn series_labels<D: Dialect>(out: &mut String, prefix: &str, block: &str, column: &Sample) {
     if prefix.is_empty() && block.is_empty() && column.extra.is_none() {
         return;
     }

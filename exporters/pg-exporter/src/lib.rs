@@ -18,6 +18,7 @@ pub mod config;
 mod databases;
 pub mod exporter;
 pub mod extension;
+mod names;
 pub mod options;
 pub mod probe;
 pub mod queries;

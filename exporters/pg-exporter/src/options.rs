@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use exporter_kit::config::GoDuration;
+use exporter_kit::names::Names;
 use exporter_kit::targets::glob;
 
 /// Whose shape the page has where versions of postgres_exporter differ.
@@ -34,6 +35,8 @@ impl Compat {
 pub struct Options {
     /// Whose shape the page has.
     pub compat: Compat,
+    /// What badly named families are called.
+    pub family_names: Names,
     /// Labels on the families that carry `server` in 0.19, too.
     pub constant_labels: Vec<(String, String)>,
     /// Start of the names of the families that have these labels, instead of `pg`.

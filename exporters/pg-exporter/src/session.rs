@@ -15,7 +15,7 @@ use crate::collectors::stat_statements;
 use crate::extension::Extension;
 use crate::options::{Options, WhichDatabases};
 use crate::sizes::Sizes;
-use crate::sql::{SETTINGS, ServerLabel};
+use crate::sql::{Columns, SETTINGS, ServerLabel};
 
 /// How long a statement of a scrape waits for a lock. Statistics functions need none; what does is a catalogue under
 /// an ACCESS EXCLUSIVE lock, and that is worth an error rather than a wait.
@@ -46,6 +46,8 @@ pub(crate) struct Memory {
     extensions: Mutex<HashMap<&'static str, Extension>>,
     /// What is shown of pg_stat_statements.
     statements: Mutex<stat_statements::Kept>,
+    /// Statements described by their columns, by where the description is and by major version.
+    texts: Mutex<HashMap<(usize, u32), Arc<str>>>,
 }
 
 impl Memory {
@@ -62,6 +64,12 @@ impl Memory {
     /// What is shown of pg_stat_statements.
     pub(crate) fn statements(&self) -> MutexGuard<'_, stat_statements::Kept> {
         locked(&self.statements)
+    }
+
+    /// The text of a statement described by its columns, put together once.
+    pub(crate) fn text(&self, of: &'static Columns, major: u32, make: impl FnOnce() -> String) -> Arc<str> {
+        let key = (std::ptr::from_ref(of).addr(), major);
+        Arc::clone(locked(&self.texts).entry(key).or_insert_with(|| make().into()))
     }
 
     /// Where an extension was found.
@@ -130,12 +138,11 @@ impl PgSession {
     /// Runs a statement. Statements of all collectors are polled before any reply is awaited, so they leave in one
     /// write. A connection that was kept and turns out dead is replaced once.
     ///
-    /// Columns are of type text. A statement that is `fixed`, the same on every scrape, is prepared once a session.
+    /// A statement that is `fixed`, the same on every scrape, is prepared once a session.
     pub(crate) async fn query(&self, sql: &str, fixed: bool) -> Result<Rows, CollectError> {
         let limits = self.limits();
         let run = async |lease: &Lease| match lease.is_own() {
-            true if fixed => lease.query_prepared(sql).await,
-            true => lease.query(sql, &Limits::default()).await,
+            true => lease.query_own(sql, fixed).await,
             false => lease.query(sql, &limits).await,
         };
         let (result, reused) = {

@@ -12,6 +12,7 @@ use pg_client::{Connector, Warm};
 use tokio::time::Instant;
 
 use crate::databases::Databases;
+use crate::names;
 use crate::options::{Options, WhichDatabases};
 use crate::session::{LOCK_TIMEOUT, Memory, PgSession, connect_error};
 use crate::sizes::{Sizes, Wanted};
@@ -185,5 +186,6 @@ impl Source for PgSource {
                 table.row(&[data]).set(age, duration.as_secs_f64());
             }
         }
+        self.options.family_names.apply(names::CLEAN, page);
     }
 }

@@ -75,7 +75,7 @@ pub struct Columns {
 pub struct Custom {
     /// First and last major version it is for.
     pub versions: Versions,
-    /// The statement; every column of type text.
+    /// The statement.
     pub sql: fn(&PgSession) -> String,
     /// Whether the statement is the same on every scrape, and so worth preparing.
     pub fixed: bool,
@@ -199,9 +199,10 @@ impl Columns {
     }
 
     fn sql(&self, major: u32, compat: Compat) -> String {
-        let labels = self.labels.iter().map(|(_, sql)| *sql);
-        let columns = labels.chain(self.metrics(major).map(|metric| metric.sql(compat)));
-        let columns: Vec<String> = columns.map(|sql| format!("({sql})::text")).collect();
+        // Results come as text anyway. As a label, true is better than t.
+        let labels = self.labels.iter().map(|(_, sql)| format!("({sql})::text"));
+        let values = self.metrics(major).map(|metric| metric.sql(compat).to_owned());
+        let columns: Vec<String> = labels.chain(values).collect();
         format!("SELECT {} {}", columns.join(", "), self.from)
     }
 
@@ -236,12 +237,13 @@ impl Query {
         }
     }
 
-    async fn run(&self, session: &PgSession) -> Result<Snapshot, CollectError> {
-        let (sql, fixed, server_label) = match self {
+    async fn run(&'static self, session: &PgSession) -> Result<Snapshot, CollectError> {
+        let (major, compat) = (session.major(), session.options().compat);
+        let (sql, fixed) = match self {
             Query::Columns(columns) => {
-                (columns.sql(session.major(), session.options().compat), true, columns.server_label)
+                (session.memory().text(columns, major, || columns.sql(major, compat)), true)
             }
-            Query::Custom(custom) => ((custom.sql)(session), custom.fixed, custom.server_label),
+            Query::Custom(custom) => ((custom.sql)(session).into(), custom.fixed),
             Query::OfExtension(query) => return query.run(session).await,
         };
         let sizes = async {
@@ -257,7 +259,7 @@ impl Query {
             Query::Custom(custom) => (custom.decode)(&rows, session, &mut snapshot),
             Query::OfExtension(_) => {}
         }
-        session.add_server_label(server_label, &mut snapshot);
+        session.add_server_label(self.server_label(), &mut snapshot);
         Ok(snapshot)
     }
 

@@ -3,6 +3,7 @@
 //! [`Warm`] keeps one session between scrapes; [`cell`] turns result text into numbers; [`statement`] sees to it that a
 //! user's query is one statement.
 
+mod batch;
 pub mod cell;
 mod connect;
 pub mod dsn;

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::error::{Error, SqlState};
-use tokio_postgres::types::Type;
-use tokio_postgres::{Client, SimpleColumn, SimpleQueryMessage, SimpleQueryRow, Statement};
+use tokio_postgres::{Client, SimpleColumn, SimpleQueryMessage, SimpleQueryRow};
 
 /// What a statement may cost. The default is no limit.
 #[derive(Debug, Clone, Copy, Default)]
@@ -122,38 +121,24 @@ impl From<Error> for QueryError {
 /// The rows of one result, as text. Cells are slices of the bytes that came from the server.
 #[derive(Debug, Default)]
 pub struct Rows {
-    columns: Columns,
-    rows: Vec<Cells>,
+    columns: Option<Arc<[SimpleColumn]>>,
+    rows: Vec<SimpleQueryRow>,
     truncated: bool,
 }
 
-#[derive(Debug, Default)]
-enum Columns {
-    #[default]
-    None,
-    Simple(Arc<[SimpleColumn]>),
-    Prepared(Statement),
-}
-
-#[derive(Debug)]
-enum Cells {
-    Simple(SimpleQueryRow),
-    Prepared(tokio_postgres::Row),
-}
-
 impl Rows {
+    /// Takes over what the server says of a result.
+    pub(crate) fn push(&mut self, message: SimpleQueryMessage) {
+        match message {
+            SimpleQueryMessage::RowDescription(columns) => self.columns = Some(columns),
+            SimpleQueryMessage::Row(row) => self.rows.push(row),
+            _ => {}
+        }
+    }
+
     /// Column names, in order; empty when the statement returns no rows by nature.
     pub fn columns(&self) -> impl ExactSizeIterator<Item = &str> {
-        let count = match &self.columns {
-            Columns::None => 0,
-            Columns::Simple(columns) => columns.len(),
-            Columns::Prepared(statement) => statement.columns().len(),
-        };
-        (0..count).map(|index| match &self.columns {
-            Columns::None => "",
-            Columns::Simple(columns) => columns[index].name(),
-            Columns::Prepared(statement) => statement.columns()[index].name(),
-        })
+        self.columns.as_deref().unwrap_or_default().iter().map(SimpleColumn::name)
     }
 
     /// The position of a column by its exact name.
@@ -189,7 +174,7 @@ impl Rows {
 
 /// One row.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a>(&'a Cells);
+pub struct Row<'a>(&'a SimpleQueryRow);
 
 impl<'a> Row<'a> {
     /// A cell; `None` for NULL, for a column that does not exist, and for bytes that are not UTF-8.
@@ -197,10 +182,7 @@ impl<'a> Row<'a> {
         if column >= self.len() {
             return None;
         }
-        match self.0 {
-            Cells::Simple(row) => row.try_get(column).ok().flatten(),
-            Cells::Prepared(row) => row.try_get(column).ok().flatten(),
-        }
+        self.0.try_get(column).ok().flatten()
     }
 
     /// A cell as a number, see [`crate::cell::float`]; `None` also for text that is none.
@@ -210,10 +192,7 @@ impl<'a> Row<'a> {
 
     /// Number of columns.
     pub fn len(&self) -> usize {
-        match self.0 {
-            Cells::Simple(row) => row.len(),
-            Cells::Prepared(row) => row.len(),
-        }
+        self.0.len()
     }
 
     /// Whether there are no columns.
@@ -230,42 +209,17 @@ pub(crate) async fn run(client: &Client, text: &str, max_rows: Option<usize>) ->
     let mut stream = std::pin::pin!(stream);
     while let Some(message) = stream.try_next().await? {
         match message {
-            SimpleQueryMessage::RowDescription(_) if !matches!(rows.columns, Columns::None) => {
+            SimpleQueryMessage::RowDescription(_) if rows.columns.is_some() => {
                 let message = "the text holds more than one statement that returns rows".to_owned();
                 return Err(QueryError { kind: QueryErrorKind::Other, sqlstate: None, message });
             }
-            SimpleQueryMessage::RowDescription(columns) => rows.columns = Columns::Simple(columns),
             SimpleQueryMessage::Row(_) if rows.rows.len() == max_rows => {
                 // The rest is read and thrown away by the connection's task.
                 rows.truncated = true;
                 return Ok(rows);
             }
-            SimpleQueryMessage::Row(row) => rows.rows.push(Cells::Simple(row)),
-            _ => {}
+            message => rows.push(message),
         }
-    }
-    Ok(rows)
-}
-
-/// Prepares a statement whose columns are all of type text.
-pub(crate) async fn prepare(client: &Client, sql: &str) -> Result<Statement, QueryError> {
-    let statement = client.prepare(sql).await?;
-    match statement.columns().iter().find(|column| *column.type_() != Type::TEXT) {
-        None => Ok(statement),
-        Some(column) => {
-            let message = format!("column {} is of type {}; cast it to text", column.name(), column.type_());
-            Err(QueryError { kind: QueryErrorKind::Other, sqlstate: None, message })
-        }
-    }
-}
-
-/// Sends a prepared statement when first polled and collects the reply.
-pub(crate) async fn run_prepared(client: &Client, statement: &Statement) -> Result<Rows, QueryError> {
-    let mut rows = Rows { columns: Columns::Prepared(statement.clone()), ..Rows::default() };
-    let none: [&str; 0] = [];
-    let mut stream = std::pin::pin!(client.query_raw(statement, none).await?);
-    while let Some(row) = stream.try_next().await? {
-        rows.rows.push(Cells::Prepared(row));
     }
     Ok(rows)
 }

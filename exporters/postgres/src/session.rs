@@ -1,25 +1,21 @@
 //! One logged-in connection: the client, the task that drives its socket, and what the server said at start.
 //! A query that is given up (deadline or dropped future) cancels the statement and marks the session broken.
 
+use crate::batch::Batch;
 use crate::connect::{OWN_MARK, SessionLimits, describe};
 use crate::dsn::{Host, TargetSessionAttrs};
 use crate::query::{self, Limits, QueryError, QueryErrorKind, Rows};
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_postgres::{Client, Connection, Error, NoTls, Statement, config::Config};
+use tokio_postgres::{Client, Connection, Error, NoTls, config::Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long a CancelRequest may take; it runs in the background after the answer was given up.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Most statements that are kept prepared. A statement with a value in its text may be another one later, and those of
-/// before must not pile up on the server.
-const MAX_STATEMENTS: usize = 256;
 
 /// How this session's connection is made, so that its CancelRequest is made alike.
 #[derive(Clone, Default)]
@@ -31,7 +27,7 @@ pub(crate) enum Tls {
 
 /// A logged-in connection. Queries may run concurrently: they leave together and are answered in order.
 pub struct Session {
-    client: Client,
+    client: Arc<Client>,
     task: JoinHandle<()>,
     tls: Tls,
     host: String,
@@ -40,8 +36,7 @@ pub struct Session {
     cut: AtomicBool,
     /// Whether a server process of our own is at the other end.
     own: AtomicBool,
-    /// Prepared statements by their text.
-    statements: Mutex<HashMap<String, Statement>>,
+    batch: Arc<Batch>,
     greeting: Greeting,
 }
 
@@ -63,7 +58,9 @@ impl Session {
         };
         let host = host.to_string();
         let [broken, cut, own] = [false, false, false].map(AtomicBool::new);
-        Ok(Session { client, task, tls, host, broken, cut, own, statements: Mutex::default(), greeting })
+        let client = Arc::new(client);
+        let batch = Batch::new(Arc::clone(&client));
+        Ok(Session { client, task, tls, host, broken, cut, own, batch, greeting })
     }
 
     /// Runs one statement as text, in its own implicit transaction. Futures joined on one session leave in one write
@@ -83,39 +80,18 @@ impl Session {
         result
     }
 
-    /// Runs a statement that was prepared when it was first asked for: the server parses and plans it once a session.
-    /// Every column must be of type text. Limits are the connector's. Only for a session that
-    /// [is our own](Session::is_own).
+    /// Runs a statement; one that is always the same (`prepare`) is parsed and planned once a session. Limits are the
+    /// connector's. Only for a session that [is our own](Session::is_own), and only for what can run in a transaction.
     ///
-    /// Futures joined on one session leave in one write, as with [`Session::query`].
-    pub async fn query_prepared(&self, sql: &str) -> Result<Rows, QueryError> {
+    /// Futures joined on one session leave in one message, cost one round trip and one transaction; the error of one
+    /// does not touch the others.
+    pub async fn query_own(&self, sql: &str, prepare: bool) -> Result<Rows, QueryError> {
         if !self.is_healthy() {
             return Err(QueryError::connection(format!("the connection to {} is closed", self.host)));
         }
-        let known = self.statements().get(sql).cloned();
-        let reply = async {
-            let statement = match known {
-                Some(statement) => statement,
-                None => {
-                    let statement = query::prepare(&self.client, sql).await?;
-                    let mut statements = self.statements();
-                    if statements.len() >= MAX_STATEMENTS {
-                        // The server is told to forget each one; what is still wanted is prepared again.
-                        statements.clear();
-                    }
-                    statements.insert(sql.to_owned(), statement.clone());
-                    drop(statements);
-                    statement
-                }
-            };
-            query::run_prepared(&self.client, &statement).await
-        };
-        let result = self.watched(reply, None).await;
-        if result.is_err() {
-            // Whatever is wrong with it, a new one is not worse: a plan may have become invalid.
-            self.statements().remove(sql);
-        }
-        result
+        let reply = self.batch.ask(sql, prepare);
+        let lost = || Err(QueryError::connection(format!("the connection to {} was given up", self.host)));
+        self.watched(async { reply.await.unwrap_or_else(|_| lost()) }, None).await
     }
 
     /// Awaits a reply; when it is given up, the session is.
@@ -136,10 +112,6 @@ impl Session {
             self.retire();
         }
         result
-    }
-
-    fn statements(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds out whether a server process of our own is at the other end: it alone has the mark that was given at

@@ -90,7 +90,7 @@ async fn promtool_has_nothing_to_say_and_openmetrics_is_offered() -> anyhow::Res
     }
     let request = testkit::http::Request::new(http::Method::GET, exporter.url("/metrics"))
         .header("accept", "application/openmetrics-text; version=1.0.0");
-    let reply = request.send().await?;
+    let reply = exporter.send(request).await?;
     assert!(
         reply.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text"))
     );

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use exposition::{Desc, Snapshot};
+use nix::unistd::{SysconfVar, sysconf};
 
-/// Length of a tick of `/proc/self/stat`: `USER_HZ` is 100 on every architecture Linux runs on today, and
-/// asking for it needs libc's `sysconf`, which is unsafe code.
+/// Length of a tick of `/proc/self/stat`: `USER_HZ` is 100 on every architecture Linux runs on today.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What Linux calls "unlimited", as client_golang shows it.
@@ -59,7 +59,7 @@ fn append_from(snapshot: &mut Snapshot, proc: &Path) {
             &OPEN_FDS,
             fs::read_dir(proc.join("self/fd")).ok().map(|names| names.count().saturating_sub(1) as f64),
         ),
-        (&RESIDENT, kibibytes(&read(proc, "self/status"), "VmRSS:").map(|size| size * 1024.0)),
+        (&RESIDENT, stat.as_ref().and_then(|stat| Some(stat.resident_pages * constant.page_size?))),
         (&VIRTUAL, stat.as_ref().map(|stat| stat.virtual_bytes)),
         (&VIRTUAL_MAX, constant.max_virtual),
         (&START, stat.and_then(|stat| Some(constant.boot_time? + stat.start_ticks / TICKS_PER_SECOND))),
@@ -90,6 +90,8 @@ struct Constant {
     max_virtual: Option<f64>,
     /// Seconds since 1970 at which the machine started.
     boot_time: Option<f64>,
+    /// Bytes of a page of memory.
+    page_size: Option<f64>,
 }
 
 impl Constant {
@@ -101,6 +103,7 @@ impl Constant {
                 max_fds: soft_limit(&limits, "Max open files"),
                 max_virtual: soft_limit(&limits, "Max address space"),
                 boot_time: boot_time(&read(proc, "stat")),
+                page_size: sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map(|size| size as f64),
             }
         };
         if proc == Path::new("/proc") { *OF_THIS_PROCESS.get_or_init(look) } else { look() }
@@ -114,6 +117,7 @@ struct Stat {
     /// Since boot.
     start_ticks: f64,
     virtual_bytes: f64,
+    resident_pages: f64,
 }
 
 impl Stat {
@@ -123,17 +127,18 @@ impl Stat {
         let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
         // Fields by the manual's numbers, of which the tail starts at 3.
         let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
-        Some(Self { cpu_ticks: field(14)? + field(15)?, start_ticks: field(22)?, virtual_bytes: field(23)? })
+        Some(Self {
+            cpu_ticks: field(14)? + field(15)?,
+            start_ticks: field(22)?,
+            virtual_bytes: field(23)?,
+            resident_pages: field(24)?,
+        })
     }
 }
 
 /// Seconds since 1970 at which the machine started.
 fn boot_time(text: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
-}
-
-fn kibibytes(status: &str, name: &str) -> Option<f64> {
-    status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok())
 }
 
 fn soft_limit(limits: &str, name: &str) -> Option<f64> {
@@ -188,7 +193,8 @@ mod tests {
     #[test]
     fn the_fields_are_those_of_the_manual() {
         let stat = "42 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 150 50 1 1 20 0 1 0 12345 4096 99 1";
-        let expected = Stat { cpu_ticks: 200.0, start_ticks: 12345.0, virtual_bytes: 4096.0 };
+        let expected =
+            Stat { cpu_ticks: 200.0, start_ticks: 12345.0, virtual_bytes: 4096.0, resident_pages: 99.0 };
         assert_eq!(Stat::read(stat), Some(expected));
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files   1024   4096   files\nMax address space   unlimited   unlimited   bytes\n";
         assert_eq!(soft_limit(limits, "Max open files"), Some(1024.0));
@@ -196,7 +202,6 @@ mod tests {
         let netstat = "TcpExt: A\nTcpExt: 1\nIpExt: X InOctets OutOctets\nIpExt: 1 20 30\n";
         assert_eq!((octets(netstat, "InOctets"), octets(netstat, "OutOctets")), (Some(20.0), Some(30.0)));
         assert_eq!(boot_time("cpu 1\nbtime 1700000000\n"), Some(1_700_000_000.0));
-        assert_eq!(kibibytes("VmSize:\t  9 kB\nVmRSS:\t  7 kB\n", "VmRSS:"), Some(7.0));
     }
 
     #[test]
@@ -209,7 +214,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_left_out(text in any::<String>()) {
-            let _ = (Stat::read(&text), boot_time(&text), kibibytes(&text, "VmRSS:"));
+            let _ = (Stat::read(&text), boot_time(&text));
             let _ = (soft_limit(&text, ""), octets(&text, "InOctets"));
         }
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use exporter_kit::app::{Web, WebArgs};
 use exporter_kit::config::GoDuration;
+use exporter_kit::names::Names;
 use exposition::is_label_name;
 use pg_client::{Connector, Environment};
 
@@ -41,6 +42,9 @@ pub struct Cli {
     /// Whose shape the page has where versions of postgres_exporter differ
     #[arg(long, value_enum, default_value_t)]
     compat: Compat,
+    /// What families are called whose name promtool check metrics objects to: as in postgres_exporter, or clean
+    #[arg(long = "names", value_enum, default_value_t)]
+    family_names: Names,
     /// How old sizes of databases and relations may get before a scrape starts to refresh them in the background;
     /// 0 reads them on every scrape
     #[arg(long, value_name = "DURATION", default_value = "1m")]
@@ -136,6 +140,7 @@ impl Cli {
     pub fn options(&self) -> Options {
         Options {
             compat: self.compat,
+            family_names: self.family_names,
             constant_labels: self.constant_labels.0.clone(),
             metric_prefix: self.metric_prefix.clone(),
             disable_default_metrics: self.disable_default_metrics,

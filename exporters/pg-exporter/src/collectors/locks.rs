@@ -1,4 +1,4 @@
-//! `pg_locks_*`: locks held or waited for, by database and mode.
+//! `pg_locks_*`: locks held or waited for, by database and mode; `pg_blocked_sessions*`: sessions that wait for one.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,14 @@ use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
 const COUNT: Desc = Desc::gauge("pg_locks_count", "Number of locks.");
+const BLOCKED: Desc = Desc::gauge("pg_blocked_sessions", "Number of sessions that wait for a lock.");
+const LONGEST: Desc = Desc::gauge(
+    "pg_blocked_sessions_longest_wait_seconds",
+    "Longest time that a session has been waiting for a lock.",
+);
+
+/// The first version that tells since when a session waits.
+const WAITSTART: u32 = 14;
 
 /// Every lock mode, so that a mode without locks is 0 rather than absent.
 const MODES: [&str; 9] = [
@@ -25,32 +33,42 @@ const MODES: [&str; 9] = [
 ];
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "locks", doc: "Locks by database and mode (pg_locks).", default_enabled: true },
+    spec: Spec { name: "locks", doc: "Locks by database and mode, sessions that wait for one, and the longest wait (pg_locks).", default_enabled: true },
     scope: Scope::Server,
     cost: Cost::Grows("locks"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        sql: |_| {
-            "SELECT d.datname::text, l.mode, l.count::text
-             FROM pg_catalog.pg_database d
-             LEFT JOIN (SELECT database, pg_catalog.lower(mode) AS mode, pg_catalog.count(*) AS count
-                        FROM pg_catalog.pg_lock_status()
-                        WHERE database IS NOT NULL
-                        GROUP BY 1, 2) l ON l.database = d.oid"
-                .to_owned()
+        // A session waits for one lock at most, so that those who wait can be counted by lock.
+        sql: |session| {
+            let waiting = match session.major() {
+                WAITSTART.. => "extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(waitstart))",
+                _ => "NULL",
+            };
+            format!(
+                "SELECT d.datname::text, l.mode, l.count, l.blocked, l.waiting
+                 FROM pg_catalog.pg_database d
+                 FULL JOIN (SELECT database, pg_catalog.lower(mode) AS mode, pg_catalog.count(*) AS count,
+                                   pg_catalog.count(*) FILTER (WHERE NOT granted) AS blocked, {waiting} AS waiting
+                            FROM pg_catalog.pg_lock_status()
+                            GROUP BY 1, 2) l ON l.database = d.oid"
+            )
         },
         fixed: true,
         decode,
-        families: &[&COUNT],
+        families: &[&COUNT, &BLOCKED, &LONGEST],
         sizes: false,
         server_label: ServerLabel::Never,
     })],
 };
 
-fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+    let (mut blocked, mut longest) = (0.0, 0.0_f64);
     let mut databases: Vec<&str> = Vec::new();
     let mut counts: HashMap<(&str, &str), f64> = HashMap::new();
     for row in rows.iter() {
+        blocked += row.float(3).unwrap_or_default();
+        longest = longest.max(row.float(4).unwrap_or_default());
+        // Objects that belong to no database, or to one that was just dropped.
         let Some(datname) = row.get(0) else { continue };
         if databases.last() != Some(&datname) {
             databases.push(datname);
@@ -68,5 +86,9 @@ fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
             let count = counts.get(&(datname, mode)).copied().unwrap_or(0.0);
             table.row(&[datname, mode]).set(column, count);
         }
+    }
+    snapshot.sample(&BLOCKED, blocked);
+    if session.major() >= WAITSTART {
+        snapshot.sample(&LONGEST, longest);
     }
 }

@@ -11,7 +11,6 @@ macro_rules! collectors {
 }
 
 collectors! {
-    blocked_sessions,
     buffercache_summary,
     checksums,
     connections,

@@ -38,7 +38,6 @@ const STATS: Need = Need::Member("pg_read_all_stats");
 
 /// What collectors need, and since which major version. One that is not here reads what everybody may read.
 const NEEDS: &[(&str, u32, Need)] = &[
-    ("blocked_sessions", 0, STATS),
     ("buffercache_summary", 16, Need::Extension("pg_buffercache")),
     ("buffercache_summary", 16, Need::Execute("pg_buffercache_summary()")),
     ("connections", 0, STATS),

@@ -231,7 +231,7 @@ async fn sigterm_lets_a_running_scrape_finish() -> anyhow::Result<()> {
         tokio::task::yield_now().await;
     }
     exporter.process.signal(nix::sys::signal::Signal::SIGTERM)?;
-    let page = running.await??;
+    let page = exporter.checked(running.await??)?;
     assert!(page.text.contains("\npg_up 1\n"));
     let status = exporter.process.wait_for_exit(Duration::from_secs(10)).await?;
     assert!(status.success(), "{status}");

@@ -99,10 +99,10 @@ async fn pages_are_compressed_and_in_openmetrics_when_asked_for() -> anyhow::Res
     let server = Postgres::start().await?;
     let exporter = exporter(&server.dsn(), &["--web.enable-openmetrics"]).await?;
     let ask = |accept: &str, encoding: &str| {
-        Request::new(http::Method::GET, exporter.url("/metrics"))
+        let request = Request::new(http::Method::GET, exporter.url("/metrics"))
             .header("Accept", accept)
-            .header("Accept-Encoding", encoding)
-            .send()
+            .header("Accept-Encoding", encoding);
+        exporter.send(request)
     };
     let open = ask("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", "identity").await?;
     assert!(open.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));

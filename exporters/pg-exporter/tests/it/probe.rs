@@ -140,6 +140,48 @@ async fn a_thousand_targets_in_one_process() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each of them is answered, keeps its sessions, and costs little memory. A thousand with `--full`.
+#[tokio::test]
+async fn a_thousand_targets_that_are_up() -> anyhow::Result<()> {
+    let targets: u32 = if testkit::full() { 1000 } else { 100 };
+    let server = Postgres::builder().setting("max_connections", "2100").start().await?;
+    server.sql(&format!("CREATE ROLE prober LOGIN PASSWORD '{SECRET}' IN ROLE pg_monitor")).await?;
+    let folder = tempfile::tempdir()?;
+    let config = config(folder.path(), "*")?;
+    let exporter = exporter(&server.dsn(), &[&config]).await?.with_secret(SECRET);
+    let before = exporter.scrape(20.0).await?;
+    // The same server under many names: a target is what the request says.
+    let target = |number: u32| {
+        format!(
+            "target=postgresql://127.0.0.1:{}/postgres%3Fapplication_name%3Dprobe_{number}&auth_module=main",
+            server.port()
+        )
+    };
+    for round in 1..=3 {
+        for chunk in (0..targets).collect::<Vec<_>>().chunks(20) {
+            let queries: Vec<String> = chunk.iter().map(|number| target(*number)).collect();
+            for response in join_all(queries.iter().map(|query| probe(&exporter, query))).await {
+                let response = response?;
+                anyhow::ensure!(response.status == 200, "{}", response.text);
+                let page = exposition::parse::page(&response.text)?;
+                assert_eq!(page.value("pg_up", &[]), Some(1.0));
+                assert_eq!(page.value("pg_exporter_scrapes_total", &[]), Some(f64::from(round)));
+            }
+        }
+    }
+    // Statistics and sizes.
+    let kept = "SELECT count(*) || ' targets, two sessions at most: ' || (max(sessions) <= 2)
+                FROM (SELECT count(*) AS sessions FROM pg_stat_activity WHERE application_name LIKE 'probe%'
+                      GROUP BY application_name) target";
+    let expected = format!("{targets} targets, two sessions at most: true");
+    assert_eq!(server.psql(kept).await?, Some(expected));
+    let own = exporter.scrape(20.0).await?;
+    let memory = |page: &Page| page.value("process_resident_memory_bytes", &[]).unwrap_or(f64::MAX);
+    let each = (memory(&own) - memory(&before)) / f64::from(targets);
+    assert!(each < 200e3, "{each} bytes for each of {targets} targets");
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_targets_asked_for_last_keep_their_sessions() -> anyhow::Result<()> {
     let server = Postgres::start().await?;

@@ -164,7 +164,7 @@ async fn a_file_that_cannot_be_used_is_on_the_page_and_the_old_stays() -> anyhow
     let page = exporter.scrape(10.0).await?;
     assert_eq!(page.value("pg_exporter_user_queries_load_error", &[]), Some(1.0));
     assert_eq!(page.value("pg_up", &[]), Some(1.0));
-    let reload = || Request::new(http::Method::POST, exporter.url("/-/reload")).send();
+    let reload = || exporter.send(Request::new(http::Method::POST, exporter.url("/-/reload")));
     write(folder.path(), "a: {query: SELECT 1 AS x}")?;
     assert_eq!(reload().await?.status, 200);
     write(folder.path(), "a: [")?;

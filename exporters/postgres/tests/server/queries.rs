@@ -183,57 +183,114 @@ async fn a_session_that_ends_says_goodbye() -> Result<()> {
     Ok(())
 }
 
-/// Limits at login: on a server of our own they are in force, statements are prepared once and cost one round trip.
+/// A session on a server of our own, with limits of the login, and a proxy that counts round trips.
+async fn own_session(server: &Postgres) -> Result<(pg_client::Session, FaultProxy)> {
+    let proxy = FaultProxy::start(server.addr())?;
+    let dsn = pg_client::Dsn::parse(&server.dsn_at(proxy.addr()))?;
+    let connector = pg_client::Connector::new(dsn)
+        .with_session_limits(Duration::from_millis(700), Duration::from_millis(100));
+    let session = connector.connect(Instant::now() + Duration::from_secs(10)).await?;
+    anyhow::ensure!(session.is_own());
+    Ok((session, proxy))
+}
+
+/// What is asked for together is one round trip, from the first time on, prepared or not.
 #[tokio::test]
-async fn prepared_statements_on_a_server_of_our_own() {
-    let server = testkit::postgres::Postgres::start().await.expect("a server");
-    let proxy = testkit::proxy::FaultProxy::start(server.addr()).expect("a proxy");
-    let dsn = pg_client::Dsn::parse(&server.dsn_at(proxy.addr())).expect("a DSN");
-    let limits = (std::time::Duration::from_millis(700), std::time::Duration::from_millis(100));
-    let connector = pg_client::Connector::new(dsn).with_session_limits(limits.0, limits.1);
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-    let session = connector.connect(deadline).await.expect("a session");
-    assert!(session.is_own());
-    let statements: Vec<String> = (0..10).map(|n| format!("SELECT ({n} + 1)::text AS n")).collect();
-    let run = async || {
-        let replies = statements.iter().map(|sql| session.query_prepared(sql));
-        for (n, rows) in futures_util::future::join_all(replies).await.into_iter().enumerate() {
-            let rows = rows.expect("rows");
-            assert_eq!(rows.first().and_then(|row| row.float(0)), Some(n as f64 + 1.0));
-            assert_eq!(rows.column("n"), Some(0));
-        }
-    };
-    run().await;
+async fn statements_of_a_session_of_our_own_are_one_message() -> Result<()> {
+    let server = Postgres::start().await?;
+    let (session, proxy) = own_session(&server).await?;
+    let statements: Vec<String> = (0..10).map(|n| format!("SELECT {n} + 1 AS n -- a comment")).collect();
     let before = proxy.round_trips();
-    run().await;
-    assert_eq!(proxy.round_trips() - before, 1);
-    // The limits of the login, an error in the middle, and a column that is not text.
-    let (slow, fine, number) = tokio::join!(
-        session.query_prepared("SELECT pg_sleep(30)::text"),
-        session.query_prepared("SELECT 'still here'"),
-        session.query_prepared("SELECT 1"),
-    );
-    assert_eq!(slow.expect_err("a timeout").kind, pg_client::QueryErrorKind::Timeout);
-    assert_eq!(fine.expect("rows").first().and_then(|row| row.get(0)), Some("still here"));
-    assert!(number.expect_err("not text").message.contains("cast it to text"));
-    assert!(session.is_healthy());
+    for round in 1..=3 {
+        let replies = statements.iter().enumerate().map(|(n, sql)| session.query_own(sql, n != 3));
+        for (n, rows) in join_all(replies).await.into_iter().enumerate() {
+            let rows = rows?;
+            assert_eq!(rows.first().and_then(|row| row.float(0)), Some(n as f64 + 1.0));
+            assert_eq!((rows.len(), rows.column("n")), (1, Some(0)));
+        }
+        assert_eq!(proxy.round_trips() - before, round);
+    }
+    let held = "SELECT count(*) FROM pg_prepared_statements";
+    let rows = session.query_own(held, false).await?;
+    assert_eq!(rows.first().and_then(|row| row.get(0)), Some("9"));
+    Ok(())
+}
+
+/// A statement that fails costs the others a second round trip when it worked before, and none from then on. Once it works
+/// again, it is back among them.
+#[tokio::test]
+async fn a_statement_that_fails_costs_the_others_nothing() -> Result<()> {
+    let server = Postgres::start().await?;
+    let (session, proxy) = own_session(&server).await?;
+    let statements = [
+        "SELECT 'first'",
+        "SELECT 1 / (SELECT count(*) FROM pg_roles WHERE rolname = 'comes later')",
+        "SELECT 'between'",
+        "SELECT * FROM nowhere",
+        "SELECT pg_sleep(30)",
+        "SELECT 'last'",
+    ];
+    let run = async || {
+        let before = proxy.round_trips();
+        let replies = join_all(statements.map(|sql| session.query_own(sql, true))).await;
+        (replies, proxy.round_trips() - before)
+    };
+    for _ in 0..3 {
+        let (replies, took) = run().await;
+        assert_eq!(took, 1);
+        for (sql, expected) in [(0, "first"), (2, "between"), (5, "last")] {
+            let rows = replies[sql].as_ref().expect(statements[sql]);
+            assert_eq!(rows.first().and_then(|row| row.get(0)), Some(expected));
+        }
+        let kind = |index: usize| replies[index].as_ref().expect_err(statements[index]).kind;
+        assert_eq!(kind(1), QueryErrorKind::Other);
+        assert_eq!(kind(3), QueryErrorKind::UndefinedObject);
+        assert_eq!(kind(4), QueryErrorKind::Timeout);
+        assert!(session.is_healthy());
+    }
+    server.sql("CREATE ROLE \"comes later\"").await?;
+    for _ in 0..3 {
+        let (replies, took) = run().await;
+        assert_eq!(took, 1);
+        assert_eq!(replies[1].as_ref().expect("a row").first().and_then(|row| row.get(0)), Some("1"));
+    }
+    server.sql("DROP ROLE \"comes later\"").await?;
+    for round_trips in [2, 1] {
+        let (replies, took) = run().await;
+        assert_eq!(took, round_trips);
+        assert_eq!(replies[1].as_ref().expect_err("no row").kind, QueryErrorKind::Other);
+        for working in [0, 2, 5] {
+            assert!(replies[working].is_ok(), "{}", statements[working]);
+        }
+    }
+    Ok(())
+}
+
+/// A table that got another shape makes a prepared statement fail; the next one is a new one.
+#[tokio::test]
+async fn a_plan_that_became_invalid_is_made_again() -> Result<()> {
+    let server = Postgres::start().await?;
+    let (session, _proxy) = own_session(&server).await?;
+    server.sql("CREATE TABLE t AS SELECT 1 AS a; GRANT SELECT ON t TO PUBLIC").await?;
+    let ask = || session.query_own("SELECT * FROM t", true);
+    assert_eq!(ask().await?.columns().len(), 1);
+    server.sql("ALTER TABLE t ADD COLUMN b int").await?;
+    let error = ask().await.expect_err("another shape").message;
+    assert!(error.contains("cached plan must not change result type"), "{error}");
+    assert_eq!(ask().await?.columns().len(), 2);
+    Ok(())
 }
 
 #[tokio::test]
-async fn prepared_statements_do_not_pile_up() {
-    let server = testkit::postgres::Postgres::start().await.expect("a server");
-    let dsn = pg_client::Dsn::parse(&server.dsn()).expect("a DSN");
-    let limits = (std::time::Duration::from_secs(20), std::time::Duration::from_millis(100));
-    let connector = pg_client::Connector::new(dsn).with_session_limits(limits.0, limits.1);
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    let session = connector.connect(deadline).await.expect("a session");
-    assert!(session.is_own());
+async fn prepared_statements_do_not_pile_up() -> Result<()> {
+    let server = Postgres::start().await?;
+    let (session, _proxy) = own_session(&server).await?;
     for n in 0..600 {
-        let rows = session.query_prepared(&format!("SELECT ({n})::text AS n")).await.expect("rows");
+        let rows = session.query_own(&format!("SELECT {n}"), true).await?;
         assert_eq!(rows.first().and_then(|row| row.float(0)), Some(f64::from(n)));
     }
-    let count = "SELECT pg_catalog.count(*)::text FROM pg_catalog.pg_prepared_statements";
-    let rows = session.query_prepared(count).await.expect("rows");
+    let rows = session.query_own("SELECT count(*) FROM pg_prepared_statements", true).await?;
     let held = rows.first().and_then(|row| row.float(0)).expect("a count");
     assert!((1.0..=257.0).contains(&held), "{held}");
+    Ok(())
 }
