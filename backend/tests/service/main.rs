@@ -11,6 +11,8 @@ mod auth;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod deals;
 #[cfg(test)]
 mod docs;
