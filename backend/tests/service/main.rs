@@ -41,6 +41,8 @@ mod resets;
 #[cfg(test)]
 mod stack;
 #[cfg(test)]
+mod truth;
+#[cfg(test)]
 mod vehicles;
 #[cfg(test)]
 mod webhooks;
