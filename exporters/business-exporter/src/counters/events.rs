@@ -1,30 +1,35 @@
-//! Reads the ledger that the triggers of [`super::ddl`] fill, folds it, and shows its counters.
+//! Counts the events of a definition in one database, in the way that the role can use, and shows the counters.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
+use exporter_kit::telemetry::log::Throttle;
 use exposition::{Desc, Kind, Snapshot};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use pg_client::{Limits, Row, Rows};
+use pg_client::{Limits, Rows};
 use tokio::time::Instant;
 
-use super::ddl::{self, ERRORS, REFUSED, TRUNCATED};
-use super::publication::{Key, Publication, Reading};
-use super::stock;
-use crate::definition::{Counters, Defaults, Definition, FamilyDefinition, Init};
-use crate::domain::{Admitted, Domain};
+use super::checkpoint::{Checkpoint, Standing};
+use super::ddl::{self, ERRORS, TRUNCATED};
+use super::observations::REFUSED;
+use super::publication::{Key, LINEAGE, Publication, REGRESSION, Reading};
+use super::series::{Entry, Enums, Series};
+use super::{mode, stock, whole};
+use crate::definition::{Counters, Defaults, Definition, EventDefinition, FamilyDefinition, Mode};
 use crate::session::Kept;
 
 /// Its name where queries have theirs.
-pub const NAME: &str = "ledger";
+pub const NAME: &str = "events";
 
-/// Why a ledger starts again at 0.
-const REASONS: [&str; 3] = [REGRESSION, "lineage", "installed"];
-const REGRESSION: &str = "regression";
+/// Why values start again at 0.
+const REASONS: [&str; 3] = [REGRESSION, LINEAGE, "installed"];
+
+/// How often the same problem of a table is logged at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 const ERRORS_DESC: Desc =
     Desc::counter(ERRORS, "Statements whose event was not counted, because an expression failed.");
@@ -37,11 +42,11 @@ const TRUNCATED_DESC: Desc = Desc::counter(
 
 const MODE: Desc = Desc::gauge(
     "business_exporter_counter_mode",
-    "Where the events of a family are counted: ledger, or none when that cannot be read. Always 1.",
+    "How the events of a family are counted: ledger, checkpoint, snapshot, or none when they are not. Always 1.",
 );
 const EXACT: Desc = Desc::gauge(
     "business_exporter_exact",
-    "Whether every event of a family is counted: its triggers are in place and as the definition has them.",
+    "Whether a family is known to be counted exactly: its triggers are in place and as the definition has them, or, by checkpoint, every row that outlives a refresh was found.",
 );
 const INTACT: Desc = Desc::gauge(
     "business_exporter_ledger_intact",
@@ -67,19 +72,38 @@ const RESTARTS: Desc = Desc::counter(
     "Times that the ledger started again at 0 while this process ran.",
 );
 
-/// The ledger of one database.
-pub struct Ledger {
+const TABLE_SUCCESS: Desc = Desc::gauge(
+    "business_exporter_table_success",
+    "Whether the rows of a table of events could be counted in the last scrape, by checkpoint or snapshot.",
+);
+const WATERMARK_AGE: Desc = Desc::gauge(
+    "business_exporter_watermark_age_seconds",
+    "Time since the watermark of a table moved last: a transaction that writes to it holds it back.",
+);
+const LATE: Desc = Desc::counter(
+    "business_exporter_late_rows_total",
+    "Rows of a table that came at or below its watermark, and were not counted: their ids were taken long before.",
+);
+
+/// The events of one database.
+pub struct Events {
     spec: Spec,
     families: BTreeMap<String, Arc<FamilyDefinition>>,
     /// Names of the families of the definition, each with its events.
     events: BTreeMap<String, BTreeSet<String>>,
+    /// Names of the families, each with its tables.
+    tables: BTreeMap<String, BTreeSet<String>>,
+    /// Families that are counted in a mode other than the ledger.
+    counted: BTreeMap<Mode, BTreeSet<String>>,
     counters: Counters,
     limits: Defaults,
     sql: Statements,
+    throttle: Throttle,
     state: Mutex<State>,
 }
 
 struct Statements {
+    mode: String,
     fold: String,
     read: String,
     intact: String,
@@ -87,9 +111,14 @@ struct Statements {
     enums: Option<String>,
     /// Name and statement of each stock.
     stocks: Vec<(String, String)>,
+    checkpoint: Checkpoint,
+    /// Of mode snapshot, by table.
+    whole: BTreeMap<String, String>,
 }
 
 struct State {
+    /// What is used, and since when that is known.
+    mode: Option<(Mode, Instant)>,
     publication: Publication,
     /// When the ledger was folded last, and whether that succeeded.
     folded: Option<(Instant, bool)>,
@@ -104,38 +133,62 @@ struct State {
     /// When stocks were compared last, and by how much which value of which stock is off.
     compared: Option<Instant>,
     drift: BTreeMap<(String, String), f64>,
+    tables: BTreeMap<String, Table>,
+    memory: whole::Memory,
 }
 
-impl Ledger {
-    /// The ledger of a definition, if it has events. Nothing is read yet.
-    pub fn new(definition: &Definition) -> Option<Arc<Ledger>> {
+/// How counting a table went, by checkpoint or snapshot.
+#[derive(Default)]
+struct Table {
+    /// When it succeeded last.
+    counted: Option<Instant>,
+    /// Why it did not the last time.
+    problem: Option<String>,
+    /// Age of the watermark.
+    age: Option<f64>,
+    late: f64,
+}
+
+impl Events {
+    /// The events of a definition, if it has any. Nothing is read yet.
+    pub fn new(definition: &Definition) -> Option<Arc<Events>> {
         if definition.events.is_empty() {
             return None;
         }
         let counters = definition.counters.clone();
         let mut events: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut families = BTreeMap::new();
         let mut with_values = BTreeSet::new();
         for event in &definition.events {
             for emission in &event.emit {
                 let name = emission.family.desc.name.to_string();
                 events.entry(name.clone()).or_default().insert(event.name.clone());
+                tables.entry(name.clone()).or_default().insert(event.source());
                 if emission.value.is_some() {
                     with_values.insert(name.clone());
                 }
                 families.insert(name, Arc::clone(&emission.family));
             }
         }
+        let counted = [Mode::Checkpoint, Mode::Snapshot].map(|mode| {
+            let counts = |family: &&String| mode::counts(definition, mode, family);
+            (mode, events.keys().filter(counts).cloned().collect())
+        });
         let names = definition.events.iter().map(|event| event.name.clone());
-        let tables = definition.events.iter().map(|event| format!("{}.{}", event.table.0, event.table.1));
         for own in [
             FamilyDefinition::own(ERRORS_DESC, "event", names),
             FamilyDefinition::own(REFUSED_DESC, "family", with_values),
-            FamilyDefinition::own(TRUNCATED_DESC, "table", tables),
+            FamilyDefinition::own(
+                TRUNCATED_DESC,
+                "table",
+                definition.events.iter().map(EventDefinition::source),
+            ),
         ] {
             families.insert(own.desc.name.to_string(), Arc::new(own));
         }
         let state = State {
+            mode: None,
             publication: Publication::new(counters.regress_grace.get(), counters.regress_max),
             folded: None,
             waiting: false,
@@ -145,18 +198,29 @@ impl Ledger {
             intact: BTreeMap::new(),
             compared: None,
             drift: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            memory: whole::Memory::default(),
         };
         let spec = Spec { name: NAME, doc: "Counters of events", default_enabled: true };
-        let (sql, limits, state) = (Statements::new(definition), definition.defaults, Mutex::new(state));
-        Some(Arc::new(Ledger { spec, families, events, counters, limits, sql, state }))
+        let counted = BTreeMap::from(counted);
+        Some(Arc::new(Events {
+            sql: Statements::new(definition, &counted[&Mode::Snapshot]),
+            spec,
+            families,
+            events,
+            tables,
+            counted,
+            counters,
+            limits: definition.defaults,
+            throttle: Throttle::new(LOG_INTERVAL),
+            state: Mutex::new(state),
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Folds if it is time, then reads, all in one write. Which replica folds does not matter, and if none does, the
-    /// values are the same.
     async fn run(&self, session: &Kept) -> Result<Snapshot, CollectError> {
         let now = Instant::now();
         let remaining = session.deadline().saturating_duration_since(now).mul_f32(0.9);
@@ -166,40 +230,113 @@ impl Ledger {
             read_only: true,
             ..Limits::default()
         };
-        let write = self.due(now);
+        let mode = self.mode(session, &limits, now).await?;
+        let result = match mode {
+            Mode::Snapshot => self.count(session, limits, now).await,
+            Mode::Checkpoint => {
+                let tables = self.look(session, &limits).await?;
+                self.read(session, mode, limits, tables, now).await
+            }
+            Mode::Auto | Mode::Ledger => self.read(session, mode, limits, Vec::new(), now).await,
+        };
+        if result.as_ref().is_err_and(|error| matches!(error.outcome, Outcome::Error | Outcome::Permission)) {
+            // What it stood on may be gone.
+            self.state().mode = None;
+        }
+        result
+    }
+
+    /// How to count. A ledger stays; what is weaker is asked for again now and then, as the ledger may be installed.
+    async fn mode(&self, session: &Kept, limits: &Limits, now: Instant) -> Result<Mode, CollectError> {
+        if self.counters.mode != Mode::Auto {
+            self.state().mode = Some((self.counters.mode, now));
+            return Ok(self.counters.mode);
+        }
+        let interval = self.counters.fold_interval.get();
+        match self.state().mode {
+            Some((Mode::Ledger, _)) => return Ok(Mode::Ledger),
+            Some((mode, at)) if now.saturating_duration_since(at) < interval => return Ok(mode),
+            _ => {}
+        }
+        let mode = mode::strongest(&session.query(&self.sql.mode, limits).await?);
+        let mut state = self.state();
+        if state.mode.is_some_and(|(before, _)| before != mode) {
+            // It was of what was used before.
+            state.restart = None;
+        }
+        state.mode = Some((mode, now));
+        Ok(mode)
+    }
+
+    /// Where tables stand, and who writes to each, in this order.
+    async fn look(&self, session: &Kept, limits: &Limits) -> Result<Vec<(Standing, String)>, CollectError> {
+        let sql = &self.sql.checkpoint;
+        let (look, holders) =
+            futures_util::join!(session.query(&sql.look, limits), session.query(&sql.holders, limits));
+        let (look, holders) = (look.map_err(advise)?, holders?);
+        let holders: BTreeMap<&str, &str> =
+            holders.iter().filter_map(|row| Some((row.get(0)?, row.get(1)?))).collect();
+        let standings = Checkpoint::standing(&look).into_iter();
+        Ok(standings
+            .map(|standing| {
+                let holders = holders.get(standing.source.as_str()).copied().unwrap_or("{}").to_owned();
+                (standing, holders)
+            })
+            .collect())
+    }
+
+    /// Counts what is new by checkpoint, folds if it is time, then reads what is counted, all in one write. Which
+    /// replica does it does not matter; and if none folds, the values are the same.
+    async fn read(
+        &self,
+        session: &Kept,
+        mode: Mode,
+        limits: Limits,
+        tables: Vec<(Standing, String)>,
+        now: Instant,
+    ) -> Result<Snapshot, CollectError> {
         let writing = Limits { read_only: false, ..limits };
-        let fold = async {
-            match &write {
-                Some(sql) => Some(session.query(sql, &writing).await),
+        let maybe = |sql: Option<String>, limits: Limits| async move {
+            match sql {
+                Some(sql) => Some(session.query(&sql, &limits).await),
                 None => None,
             }
         };
-        let enums = async {
-            match &self.sql.enums {
-                Some(sql) => session.query(sql, &limits).await,
-                None => Ok(Rows::default()),
-            }
+        let ledger = mode == Mode::Ledger;
+        let step = |(standing, holders): &(Standing, String)| {
+            let sql = match standing.problem {
+                None => self.sql.checkpoint.step(standing, holders),
+                Some(_) => None,
+            };
+            maybe(sql, writing)
         };
-        let compared = self.is_compared_before(now);
+        let steps = join_all(tables.iter().map(step));
+        let audits = join_all(tables.iter().map(|(standing, _)| {
+            let sound = standing.problem.is_none();
+            maybe(self.sql.checkpoint.audit(standing).filter(|_| sound), writing)
+        }));
+        let compared = self.is_compared_before(now) || !ledger;
         let stocks = self.sql.stocks.iter().filter(|_| !compared);
         let stocks =
             join_all(stocks.map(|(name, sql)| async move { (name, session.query(sql, &limits).await) }));
-        let (folded, read, intact, enums, stocks) = futures_util::join!(
-            fold,
+        let (folded, steps, _, read, intact, enums, stocks) = futures_util::join!(
+            maybe(self.due(now), writing),
+            steps,
+            // One that takes too long is made another time.
+            audits,
             session.query(&self.sql.read, &limits),
-            session.query(&self.sql.intact, &limits),
-            enums,
+            maybe(ledger.then(|| self.sql.intact.clone()), limits),
+            maybe(self.sql.enums.clone(), limits),
             stocks
         );
-        let read = read.map_err(|mut error| {
-            if matches!(error.outcome, Outcome::Error | Outcome::Permission) {
-                error.message += "; the owner of the tables installs the ledger: see `business-exporter ddl`";
-            }
-            error
-        })?;
-        let (intact, enums) = (intact?, enums?);
-        let (reading, waiting) = self.reading(&read, &values_of_enums(&enums));
+        let read = read.map_err(advise)?;
+        let intact = intact.transpose()?.unwrap_or_default();
+        let enums = values_of_enums(&enums.transpose()?.unwrap_or_default());
+        let text = |column| read.first().and_then(|row| row.get(column)).unwrap_or_default().to_owned();
+        let entries = read.iter().filter_map(|row| Entry::parse(row, 3));
         let mut state = self.state();
+        let (values, waiting) = self.values(entries, &enums, mode, None);
+        let reading = Reading { epoch: text(0), reason: text(1), values };
         if let Some(folded) = folded {
             state.folded = Some((now, folded.is_ok()));
             state.restart = None;
@@ -217,12 +354,66 @@ impl Ledger {
                 rows.iter().filter_map(|row| Some(((stock.clone(), row.get(0)?.to_owned()), row.float(3)?)));
             state.drift.extend(off);
         }
+        for ((standing, _), step) in tables.into_iter().zip(steps) {
+            let failed = step.and_then(Result::err).map(|error| error.message);
+            let table = state.tables.entry(standing.source).or_default();
+            table.problem = standing.problem.or(failed);
+            if table.problem.is_none() {
+                table.counted = Some(now);
+            }
+            (table.age, table.late) = (standing.age, standing.late);
+        }
         if state.publication.take(reading, now) {
             state.restart = state.publication.epoch().map(str::to_owned);
         }
-        let snapshot = self.snapshot(state.publication.shown());
-        state.shown = Some((now, snapshot.clone()));
-        Ok(snapshot)
+        Ok(self.publish(&mut state, mode, now))
+    }
+
+    /// Counts whole tables, each at most once in a while.
+    async fn count(&self, session: &Kept, limits: Limits, now: Instant) -> Result<Snapshot, CollectError> {
+        let interval = self.counters.snapshot_interval.get();
+        let due: Vec<(&String, &String)> = {
+            let state = self.state();
+            let fresh = |table: &&String| {
+                let counted = state.memory.tables.get(*table);
+                counted.is_some_and(|(at, _)| now.saturating_duration_since(*at) < interval)
+            };
+            self.sql.whole.iter().filter(|(table, _)| !fresh(table)).collect()
+        };
+        let enums = async {
+            match &self.sql.enums {
+                Some(sql) => session.query(sql, &limits).await,
+                None => Ok(Rows::default()),
+            }
+        };
+        let counts =
+            join_all(due.iter().map(|(table, sql)| async { (*table, session.query(sql, &limits).await) }));
+        let (server, enums, counts) =
+            futures_util::join!(session.query(whole::SERVER, &limits), enums, counts);
+        let (server, enums) = (server?, values_of_enums(&enums?));
+        let server = server.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned();
+        let mut state = self.state();
+        let State { memory, tables, .. } = &mut *state;
+        for (name, rows) in counts {
+            let table = tables.entry(name.clone()).or_default();
+            match rows {
+                Ok(rows) => {
+                    (table.counted, table.problem) = (Some(now), None);
+                    let entries = rows.iter().filter_map(|row| Entry::parse(row, 0)).collect();
+                    memory.tables.insert(name.clone(), (now, entries));
+                }
+                Err(error) => table.problem = Some(error.message),
+            }
+        }
+        let entries: Vec<Entry> =
+            memory.tables.values().flat_map(|(_, entries)| entries.iter().cloned()).collect();
+        let (values, _) = self.values(entries.into_iter(), &enums, Mode::Snapshot, Some(memory));
+        let ended = state.restart.take().map(|_| REGRESSION);
+        let reading = state.memory.reading(&server, ended, values);
+        if state.publication.take(reading, now) {
+            state.restart = state.publication.epoch().map(str::to_owned);
+        }
+        Ok(self.publish(&mut state, Mode::Snapshot, now))
     }
 
     /// Whether stocks were compared not long ago.
@@ -245,38 +436,78 @@ impl Ledger {
         Some(format!("SET LOCAL transaction_read_only = off; {write}"))
     }
 
-    /// The rows by series, with labels as their domains have them. Rows come in the order in which the ledger met their
-    /// labels, so that every replica admits the same values to a label with a maximum. Also whether some wait for a fold.
-    fn reading(&self, rows: &Rows, enums: &BTreeMap<String, BTreeSet<String>>) -> (Reading, bool) {
-        let text = |column| rows.first().and_then(|row| row.get(column)).unwrap_or_default().to_owned();
-        let (epoch, reason) = (text(0), text(1));
-        let mut sums: BTreeMap<&str, FamilySums<'_>> =
-            self.families.iter().map(|(name, family)| (name.as_str(), FamilySums::new(family))).collect();
-        for row in rows.iter() {
-            let Some(sums) = row.get(3).and_then(|family| sums.get_mut(family)) else { continue };
-            sums.add(row, enums, self.counters.max_series);
+    /// The entries by series. Entries come in the order in which their labels were met, so that every replica admits the
+    /// same values to a label with a maximum; where there is no such order, the process remembers. Also whether some wait
+    /// for a fold.
+    fn values(
+        &self,
+        entries: impl Iterator<Item = Entry>,
+        enums: &Enums,
+        mode: Mode,
+        mut memory: Option<&mut whole::Memory>,
+    ) -> (BTreeMap<Key, Vec<f64>>, bool) {
+        let mut series: BTreeMap<&str, Series<'_>> = self
+            .families
+            .iter()
+            .filter(|(name, _)| self.is_counted(mode, name))
+            .map(|(name, family)| {
+                let seen = memory.as_mut().and_then(|memory| memory.seen.remove(name));
+                (name.as_str(), Series::new(family, seen))
+            })
+            .collect();
+        let max_series = self.counters.max_series;
+        for entry in entries {
+            if let Some(series) = series.get_mut(entry.family.as_str()) {
+                series.add(&entry, enums, max_series);
+            }
         }
         let (mut values, mut waiting) = (BTreeMap::new(), false);
-        for (name, sums) in sums {
-            waiting |= sums.waiting;
-            sums.family.rejections.set(sums.rejected);
-            let zeros = zeros(sums.family, enums, self.counters.max_series);
-            for labels in zeros {
-                values.insert((name.to_owned(), labels), Sum::default().values(sums.family));
+        for (name, series) in series {
+            waiting |= series.waiting;
+            series.family.rejections.set(series.rejected);
+            for (labels, sums) in series.values(enums, max_series) {
+                values.insert((name.to_owned(), labels), sums);
             }
-            for (labels, sum) in sums.series {
-                values.insert((name.to_owned(), labels), sum.values(sums.family));
+            if let Some(memory) = &mut memory {
+                memory.seen.insert(name.to_owned(), series.seen);
             }
         }
-        (Reading { epoch, reason, values }, waiting)
+        (values, waiting)
     }
 
-    fn snapshot(&self, shown: &BTreeMap<Key, Vec<f64>>) -> Snapshot {
+    /// Whether a family is shown in a mode. The exporter's own are wherever they mean something.
+    fn is_counted(&self, mode: Mode, family: &str) -> bool {
+        match (self.counted.get(&mode), self.events.contains_key(family)) {
+            (None, _) => true,
+            (Some(counted), true) => counted.contains(family),
+            (Some(_), false) => family == REFUSED,
+        }
+    }
+
+    /// What is shown of the counters now, which is what is shown when they cannot be read the next time.
+    fn publish(&self, state: &mut State, mode: Mode, now: Instant) -> Snapshot {
+        let fresh = |family: &String| {
+            let mut tables = self.tables.get(family).into_iter().flatten();
+            mode == Mode::Ledger || tables.all(|table| self.is_fresh(state.tables.get(table), now))
+        };
+        let shown = |family: &String| self.is_counted(mode, family) && fresh(family);
+        let snapshot = self.snapshot(state.publication.shown(), shown);
+        state.shown = Some((now, snapshot.clone()));
+        snapshot
+    }
+
+    /// Whether what is known of a table is not older than what may be shown.
+    fn is_fresh(&self, table: Option<&Table>, now: Instant) -> bool {
+        let counted = table.and_then(|table| table.counted);
+        counted.is_some_and(|at| now.saturating_duration_since(at) <= self.counters.hold_max.get())
+    }
+
+    fn snapshot(&self, values: &BTreeMap<Key, Vec<f64>>, shown: impl Fn(&String) -> bool) -> Snapshot {
         let mut snapshot = Snapshot::new();
-        for (name, family) in &self.families {
+        for (name, family) in self.families.iter().filter(|(name, _)| shown(name)) {
             let labels: Vec<&str> = family.labels.keys().map(String::as_str).collect();
             let first = (name.clone(), Vec::new());
-            let series = shown.range(first..).take_while(|((family, _), _)| family == name);
+            let series = values.range(first..).take_while(|((family, _), _)| family == name);
             let table = snapshot.table(&labels);
             if family.desc.kind == Kind::Histogram {
                 let columns = table.histogram(&family.desc, &family.buckets);
@@ -297,8 +528,15 @@ impl Ledger {
         snapshot
     }
 
-    /// Adds what is to be said of the ledger after a pass in which it was read, or was to be: when it was not, the last
-    /// counters for a while, and afterwards none.
+    /// What could not be counted in the last pass, a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let problem =
+            |(name, table): (&String, &Table)| Some(format!("events of {name}: {}", table.problem.as_ref()?));
+        self.state().tables.iter().filter_map(problem).collect()
+    }
+
+    /// Adds what is to be said of the counters after a pass in which they were read, or were to be: when they were not,
+    /// the last ones for a while, and afterwards none.
     pub fn finish(&self, read: bool, page: &mut Snapshot) {
         let (state, now) = (self.state(), Instant::now());
         let age = state.shown.as_ref().map(|(at, _)| now.saturating_duration_since(*at));
@@ -312,30 +550,34 @@ impl Ledger {
         if let Some(age) = age {
             page.sample(&AGE, age.as_secs_f64());
         }
-        if read {
+        let mode = state.mode.filter(|_| state.shown.is_some()).map(|(mode, _)| mode);
+        if read && mode != Some(Mode::Snapshot) {
             page.sample(&UNFOLDED, state.unfolded);
         }
         if let Some((_, success)) = state.folded {
             page.sample(&FOLDED, flag(success));
         }
         let table = page.table(&["family", "mode"]);
-        let mode = table.column(&MODE);
+        let column = table.column(&MODE);
         for family in self.events.keys() {
-            table.row(&[family, if state.shown.is_some() { NAME } else { "none" }]).set(mode, 1.0);
+            let mode = mode.filter(|mode| self.is_counted(*mode, family)).map_or("none", Mode::as_str);
+            table.row(&[family, mode]).set(column, 1.0);
         }
         let table = page.table(&["family"]);
         let [exact, held] = [&EXACT, &HELD].map(|desc| table.column(desc));
-        for (family, events) in &self.events {
-            let intact = |event| state.intact.get(event).copied().unwrap_or(false);
+        for family in self.events.keys() {
             table
                 .row(&[family])
-                .set(exact, flag(events.iter().all(intact)))
+                .set(exact, flag(mode.is_some_and(|mode| self.is_exact(&state, mode, family))))
                 .set(held, state.publication.held(family));
         }
         let table = page.table(&["event"]);
         let column = table.column(&INTACT);
         for (event, intact) in &state.intact {
             table.row(&[event]).set(column, flag(*intact));
+        }
+        if mode != Some(Mode::Ledger) {
+            self.finish_tables(&state, mode, page);
         }
         let table = page.table(&["stock", "value"]);
         let column = table.column(&DRIFT);
@@ -349,12 +591,57 @@ impl Ledger {
             table.row(&[reason]).set(column, state.publication.resets(reason) as f64);
         }
     }
+
+    fn finish_tables(&self, state: &State, mode: Option<Mode>, page: &mut Snapshot) {
+        let columns = page.table(&["table"]);
+        let [success, age, late] = [&TABLE_SUCCESS, &WATERMARK_AGE, &LATE].map(|desc| columns.column(desc));
+        for (name, table) in &state.tables {
+            let late_rows = (mode == Some(Mode::Checkpoint)).then_some(table.late);
+            columns
+                .row(&[name])
+                .set(success, f64::from(u8::from(table.problem.is_none())))
+                .set_some(age, table.age)
+                .set_some(late, late_rows);
+            if let Some(problem) = &table.problem
+                && let Some(suppressed) = self.throttle.check(name)
+            {
+                tracing::warn!(
+                    table = name,
+                    error = problem,
+                    suppressed,
+                    "events of a table were not counted"
+                );
+            }
+        }
+    }
+
+    fn is_exact(&self, state: &State, mode: Mode, family: &str) -> bool {
+        let of = |names: &BTreeMap<String, BTreeSet<String>>, is_so: &dyn Fn(&String) -> bool| {
+            names.get(family).is_some_and(|names| names.iter().all(is_so))
+        };
+        match mode {
+            Mode::Auto | Mode::Snapshot => false,
+            Mode::Ledger => of(&self.events, &|event| state.intact.get(event).copied().unwrap_or(false)),
+            Mode::Checkpoint => {
+                let sound = |table: &Table| table.problem.is_none() && table.late == 0.0;
+                self.is_counted(mode, family)
+                    && of(&self.tables, &|table| state.tables.get(table).is_some_and(sound))
+            }
+        }
+    }
 }
 
-/// The ledger as the scrape engine runs it.
-pub struct LedgerCollector(pub Arc<Ledger>);
+fn advise(mut error: CollectError) -> CollectError {
+    if matches!(error.outcome, Outcome::Error | Outcome::Permission) {
+        error.message += "; the owner of the tables installs the ledger: see `business-exporter ddl`";
+    }
+    error
+}
 
-impl Collector<Kept> for LedgerCollector {
+/// The events as the scrape engine counts them.
+pub struct EventsCollector(pub Arc<Events>);
+
+impl Collector<Kept> for EventsCollector {
     fn spec(&self) -> &Spec {
         &self.0.spec
     }
@@ -365,7 +652,7 @@ impl Collector<Kept> for LedgerCollector {
 }
 
 impl Statements {
-    fn new(definition: &Definition) -> Statements {
+    fn new(definition: &Definition, whole: &BTreeSet<String>) -> Statements {
         let schema = definition.counters.schema();
         let read = format!(
             "SELECT l.epoch, l.reason, (SELECT count(*) FROM {schema}.delta), \
@@ -407,164 +694,26 @@ impl Statements {
         });
         let stocks = definition.stocks.iter();
         let stocks = stocks.map(|one| (stock::name(one), stock::reconcile(schema, one))).collect();
-        Statements { fold: format!("SELECT {schema}.fold()"), read, intact, enums, stocks }
+        Statements {
+            mode: mode::statement(&definition.counters),
+            fold: format!("SELECT {schema}.fold()"),
+            read,
+            intact,
+            enums,
+            stocks,
+            checkpoint: Checkpoint::new(definition),
+            whole: whole::statements(definition, &whole.iter().map(String::as_str).collect()),
+        }
     }
 }
 
 /// The labels of each enum type by its name in the definition.
-fn values_of_enums(rows: &Rows) -> BTreeMap<String, BTreeSet<String>> {
-    let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+fn values_of_enums(rows: &Rows) -> Enums {
+    let mut values = Enums::new();
     for row in rows.iter() {
         if let (Some(name), Some(label)) = (row.get(0), row.get(1)) {
             values.entry(name.to_owned()).or_default().insert(label.to_owned());
         }
     }
     values
-}
-
-/// What the rows of one family add up to.
-struct FamilySums<'a> {
-    family: &'a FamilyDefinition,
-    series: BTreeMap<Vec<String>, Sum>,
-    /// Values that labels with a maximum have, by label.
-    seen: Vec<BTreeSet<String>>,
-    /// Labels in the ledger whose sum was added: the server adds it up exactly, whatever the bounds are.
-    added: BTreeSet<Vec<String>>,
-    rejected: u64,
-    waiting: bool,
-}
-
-/// One series, or one histogram: observations by upper bound, and their sum.
-#[derive(Default)]
-struct Sum {
-    observations: Vec<(f64, f64)>,
-    sum: f64,
-}
-
-impl<'a> FamilySums<'a> {
-    fn new(family: &'a FamilyDefinition) -> FamilySums<'a> {
-        let seen = vec![BTreeSet::new(); family.labels.len()];
-        FamilySums {
-            family,
-            series: BTreeMap::new(),
-            seen,
-            added: BTreeSet::new(),
-            rejected: 0,
-            waiting: false,
-        }
-    }
-
-    fn add(&mut self, row: Row<'_>, enums: &BTreeMap<String, BTreeSet<String>>, max_series: usize) {
-        let labels: Option<Vec<String>> = row.get(4).and_then(|text| serde_json::from_str(text).ok());
-        let (Some(labels), Some(le), Some(n), Some(s)) = (labels, row.float(5), row.float(6), row.float(7))
-        else {
-            return;
-        };
-        let folded = row.get(8).is_some();
-        match self.admit(&labels, folded, enums) {
-            Place::Series(place) if self.series.len() < max_series || self.series.contains_key(&place) => {
-                let sum = self.series.entry(place).or_default();
-                sum.observations.push((le, n));
-                if self.added.insert(labels) {
-                    sum.sum += s;
-                }
-            }
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a count, at least 0"
-            )]
-            Place::Series(_) | Place::Nowhere => self.rejected += n as u64,
-            Place::Later => self.waiting = true,
-        }
-    }
-
-    fn admit(
-        &mut self,
-        labels: &[String],
-        folded: bool,
-        enums: &BTreeMap<String, BTreeSet<String>>,
-    ) -> Place {
-        if labels.len() != self.family.labels.len() {
-            // The definition had other labels when these were counted.
-            return Place::Nowhere;
-        }
-        let mut admitted = Vec::with_capacity(labels.len());
-        for ((value, label), seen) in labels.iter().zip(self.family.labels.values()).zip(&mut self.seen) {
-            let domain = label.domain();
-            let inside = match domain {
-                Domain { values: Some(values), .. } => values.contains(value),
-                Domain { enum_type: Some(name), .. } => {
-                    enums.get(name).is_some_and(|values| values.contains(value))
-                }
-                Domain { max: Some(max), .. } if !seen.contains(value) && seen.len() < *max => {
-                    if !folded {
-                        // Whether it is among the first ones is settled when it is folded.
-                        return Place::Later;
-                    }
-                    seen.insert(value.clone());
-                    true
-                }
-                Domain { max: Some(_), .. } => seen.contains(value),
-                _ => true,
-            };
-            match domain.place(value, inside) {
-                Admitted::As(value) | Admitted::Folded(value) => admitted.push(Cow::into_owned(value)),
-                Admitted::Rejected => return Place::Nowhere,
-            }
-        }
-        Place::Series(admitted)
-    }
-}
-
-/// Where a row of the ledger belongs.
-enum Place {
-    Series(Vec<String>),
-    Later,
-    Nowhere,
-}
-
-impl Sum {
-    /// The values that are shown, see [`Reading`].
-    fn values(&self, family: &FamilyDefinition) -> Vec<f64> {
-        if family.desc.kind != Kind::Histogram {
-            return vec![self.sum];
-        }
-        let below =
-            |bound: f64| self.observations.iter().filter(|(le, _)| *le <= bound).map(|(_, n)| n).sum();
-        let buckets = family.buckets.iter().map(|bound| below(*bound));
-        buckets.chain([self.sum, below(f64::INFINITY)]).collect()
-    }
-}
-
-/// The label sets that are there from the start.
-fn zeros(
-    family: &FamilyDefinition,
-    enums: &BTreeMap<String, BTreeSet<String>>,
-    max_series: usize,
-) -> Vec<Vec<String>> {
-    if family.init == Some(Init::Observed) {
-        return Vec::new();
-    }
-    let mut sets = vec![Vec::new()];
-    for label in family.labels.values() {
-        let domain = label.domain();
-        let values: Vec<String> = match (domain.closed(), &domain.enum_type) {
-            (Some(values), _) => values.into_iter().map(str::to_owned).collect(),
-            (None, Some(name)) => {
-                enums.get(name).into_iter().flatten().chain(&domain.other).cloned().collect()
-            }
-            (None, None) => return Vec::new(),
-        };
-        if sets.len().saturating_mul(values.len()) > max_series {
-            return Vec::new();
-        }
-        sets = sets
-            .iter()
-            .flat_map(|front: &Vec<String>| {
-                values.iter().map(|value| front.iter().cloned().chain([value.clone()]).collect::<Vec<_>>())
-            })
-            .collect();
-    }
-    sets
 }
