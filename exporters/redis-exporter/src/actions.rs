@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use exporter_kit::app::{Failure, OrFailure};
+use exporter_kit::app::{Failure, OrFailure, healthcheck};
 use exporter_kit::scrape::{Scraper, Selection};
 use exposition::{parse, text};
 use tokio::time::{Instant, timeout_at};
@@ -27,6 +27,9 @@ use crate::{acl, collectors, compare, families};
 pub async fn run(cli: &Cli, target: Option<Arc<Target>>, options: Arc<Options>) -> Result<(), Failure> {
     match cli.action() {
         Some(Action::Acl) => print(&rules(&options, cli.client_name())),
+        Some(Action::Healthcheck) => {
+            healthcheck(&cli.web().or_misconfigured()?.server, "/-/healthy").await.or_failed()
+        }
         Some(Action::Families) => print(&families::page().or_failed()?),
         action => {
             let target = target.context("there is no target: give --url").or_misconfigured()?;
