@@ -23,7 +23,7 @@ fn info(server: &Redis) -> redis_exporter::info::Info {
 #[rstest]
 #[tokio::test]
 async fn a_hundred_scrapes_leave_no_trace(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let server = Redis::builder()
         .version(version)
