@@ -1,13 +1,11 @@
 //! `redis_commands_total` and its siblings: calls, time, rejections and failures of each command,
 //! from INFO's Commandstats section.
 
-use std::collections::HashMap;
-
 use exposition::{Desc, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
-use crate::info::{Info, number, part};
+use crate::info::{Info, number, parts};
 use crate::options::Options;
 
 static SPEC: Spec =
@@ -33,15 +31,32 @@ impl Commandstats {
     }
 }
 
-/// The commands in INFO with their `k=v` text.
-fn commands(info: &Info) -> impl Iterator<Item = (&str, &str)> {
-    info.section("Commandstats").filter_map(|field| Some((field.key.strip_prefix("cmdstat_")?, field.value)))
+/// What INFO says of one command.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Totals {
+    pub(super) calls: Option<f64>,
+    /// Microseconds.
+    pub(super) usec: Option<f64>,
+    rejected: Option<f64>,
+    failed: Option<f64>,
 }
 
-/// Calls and microseconds of each command.
-pub(super) fn totals(info: &Info) -> HashMap<&str, (Option<f64>, Option<f64>)> {
-    let read = |value, name| part(value, name).and_then(number);
-    commands(info).map(|(command, value)| (command, (read(value, "calls"), read(value, "usec")))).collect()
+/// Each command in INFO.
+pub(super) fn commands(info: &Info) -> impl Iterator<Item = (&str, Totals)> {
+    info.section("Commandstats").filter_map(|field| {
+        let command = field.key.strip_prefix("cmdstat_")?;
+        let mut totals = Totals::default();
+        for (name, value) in parts(field.value) {
+            match name {
+                "calls" => totals.calls = number(value),
+                "usec" => totals.usec = number(value),
+                "rejected_calls" => totals.rejected = number(value),
+                "failed_calls" => totals.failed = number(value),
+                _ => {}
+            }
+        }
+        Some((command, totals))
+    })
 }
 
 impl Section for Commandstats {
@@ -55,14 +70,13 @@ impl Section for Commandstats {
         let seconds = table.column(&self.seconds);
         let rejected = table.column(&self.rejected);
         let failed = table.column(&self.failed);
-        for (command, value) in commands(&replies.info) {
-            let read = |name| part(value, name).and_then(number);
+        for (command, totals) in commands(&replies.info) {
             table
                 .row(&[command])
-                .set_some(calls, read("calls"))
-                .set_some(seconds, read("usec").map(|usec| usec / 1e6))
-                .set_some(rejected, read("rejected_calls"))
-                .set_some(failed, read("failed_calls"));
+                .set_some(calls, totals.calls)
+                .set_some(seconds, totals.usec.map(|usec| usec / 1e6))
+                .set_some(rejected, totals.rejected)
+                .set_some(failed, totals.failed);
         }
         Ok(())
     }

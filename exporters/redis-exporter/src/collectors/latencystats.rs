@@ -1,9 +1,12 @@
 //! `redis_latency_percentiles_usec`: a summary of each command's time, from INFO's Latencystats section
 //! (7.0 and later), with count and sum from Commandstats of the same reply.
 
+use std::collections::HashMap;
+
 use exposition::{Desc, Kind, Snapshot};
 
-use super::{Replies, Section, Spec, commandstats};
+use super::commandstats::{self, Totals};
+use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::info::{number, parts};
 use crate::options::Options;
@@ -51,7 +54,7 @@ impl Section for Latencystats {
             }
         }
         quantiles.sort_by(f64::total_cmp);
-        let totals = commandstats::totals(&replies.info);
+        let totals: HashMap<&str, Totals> = commandstats::commands(&replies.info).collect();
         let table = page.table(&["cmd"]);
         let columns = table.summary(&self.desc, &quantiles);
         for (command, value) in commands() {
@@ -61,7 +64,7 @@ impl Section for Latencystats {
                     values[at] = value;
                 }
             }
-            let (calls, usec) = totals.get(command).copied().unwrap_or_default();
+            let Totals { calls, usec, .. } = totals.get(command).copied().unwrap_or_default();
             table.row(&[command]).summary(&columns, &values, calls, usec);
         }
         Ok(())
