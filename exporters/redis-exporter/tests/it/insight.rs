@@ -12,12 +12,12 @@ use redis_exporter::options::{ClientGroups, Features, KeyArg, Options, SamplerOp
 use rstest::rstest;
 use testkit::proxy::{FaultProxy, Mode};
 use testkit::redis::{Redis, RedisCluster, Version};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::live::{failed, up};
 use crate::support::{scrape, scraper};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(200);
 
 /// The first page, scraped again and again, that is as wanted.
 pub(crate) async fn eventually(
@@ -26,7 +26,9 @@ pub(crate) async fn eventually(
     wanted: impl Fn(&Page) -> bool,
 ) -> Page {
     let deadline = Instant::now() + LIMIT;
-    let mut between = tokio::time::interval(Duration::from_millis(50));
+    let mut between = tokio::time::interval(Duration::from_millis(200));
+    // Scraping without a pause would take the sampler's thread.
+    between.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         between.tick().await;
         let page = scrape(scraper).await;
