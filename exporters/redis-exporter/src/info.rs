@@ -46,8 +46,8 @@ impl Info {
         let mut entries: Vec<Entry> = Vec::with_capacity(text.len() / 24);
         let (mut sections, mut next) = (vec![Section::default()], 0);
         for raw in text.split_inclusive('\n') {
-            let line = raw.trim();
-            let start = next + (raw.len() - raw.trim_start().len());
+            let line = raw.trim_ascii();
+            let start = next + (raw.len() - raw.trim_ascii_start().len());
             next += raw.len();
             if let Some(heading) = line.strip_prefix('#') {
                 let name = heading.trim();

@@ -31,27 +31,37 @@ impl Commandstats {
     }
 }
 
-/// What INFO says of one command.
+/// What INFO says of one command; read as numbers where they are used.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Totals {
-    pub(super) calls: Option<f64>,
+pub(super) struct Totals<'a> {
+    calls: &'a str,
+    usec: &'a str,
+    rejected: &'a str,
+    failed: &'a str,
+}
+
+impl Totals<'_> {
+    pub(super) fn calls(&self) -> Option<f64> {
+        number(self.calls)
+    }
+
     /// Microseconds.
-    pub(super) usec: Option<f64>,
-    rejected: Option<f64>,
-    failed: Option<f64>,
+    pub(super) fn usec(&self) -> Option<f64> {
+        number(self.usec)
+    }
 }
 
 /// Each command in INFO.
-pub(super) fn commands(info: &Info) -> impl Iterator<Item = (&str, Totals)> {
+pub(super) fn commands(info: &Info) -> impl Iterator<Item = (&str, Totals<'_>)> {
     info.section("Commandstats").filter_map(|field| {
         let command = field.key.strip_prefix("cmdstat_")?;
         let mut totals = Totals::default();
         for (name, value) in parts(field.value) {
             match name {
-                "calls" => totals.calls = number(value),
-                "usec" => totals.usec = number(value),
-                "rejected_calls" => totals.rejected = number(value),
-                "failed_calls" => totals.failed = number(value),
+                "calls" => totals.calls = value,
+                "usec" => totals.usec = value,
+                "rejected_calls" => totals.rejected = value,
+                "failed_calls" => totals.failed = value,
                 _ => {}
             }
         }
@@ -73,10 +83,10 @@ impl Section for Commandstats {
         for (command, totals) in commands(&replies.info) {
             table
                 .row(&[command])
-                .set_some(calls, totals.calls)
-                .set_some(seconds, totals.usec.map(|usec| usec / 1e6))
-                .set_some(rejected, totals.rejected)
-                .set_some(failed, totals.failed);
+                .set_some(calls, totals.calls())
+                .set_some(seconds, totals.usec().map(|usec| usec / 1e6))
+                .set_some(rejected, number(totals.rejected))
+                .set_some(failed, number(totals.failed));
         }
         Ok(())
     }

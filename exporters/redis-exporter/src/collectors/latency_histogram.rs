@@ -96,7 +96,7 @@ impl Command {
 fn sums(info: &Info) -> HashMap<&str, f64> {
     let mut sums = HashMap::new();
     for (command, totals) in commandstats::commands(info) {
-        let usec = totals.usec.unwrap_or_default();
+        let usec = totals.usec().unwrap_or_default();
         *sums.entry(command).or_default() += usec;
         if let Some((container, _)) = command.split_once('|') {
             *sums.entry(container).or_default() += usec;
