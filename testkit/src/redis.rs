@@ -31,19 +31,22 @@ pub enum Version {
     /// Redis 7.0, Debian 12's.
     #[default]
     Redis70,
+    /// Redis 8.2.
+    Redis82,
     /// Valkey 9.
     Valkey9,
 }
 
 impl Version {
     /// Every version that the tests know, oldest first.
-    pub const ALL: [Self; 3] = [Self::Redis62, Self::Redis70, Self::Valkey9];
+    pub const ALL: [Self; 4] = [Self::Redis62, Self::Redis70, Self::Redis82, Self::Valkey9];
 
     /// Name in the table of servers, and the binary.
     const fn server(self) -> (&'static str, &'static str) {
         match self {
             Self::Redis62 => ("redis-6.2", "redis-server"),
             Self::Redis70 => ("redis-7.0", "redis-server"),
+            Self::Redis82 => ("redis-8.2", "redis-server"),
             Self::Valkey9 => ("valkey-9", "valkey-server"),
         }
     }

@@ -34,6 +34,11 @@ async fn redis_7_0() {
 }
 
 #[tokio::test]
+async fn redis_8_2() {
+    version(Version::Redis82, "redis_version", "8.2").await;
+}
+
+#[tokio::test]
 async fn valkey_9() {
     version(Version::Valkey9, "valkey_version", "9.").await;
 }

@@ -10,8 +10,18 @@ use crate::options::Options;
 use crate::request::{self, Log, Request, Server};
 
 /// Commands whose subcommands have rules of their own.
-const CONTAINERS: &[&str] =
-    &["client", "cluster", "commandlog", "config", "latency", "memory", "sentinel", "slowlog", "xinfo"];
+const CONTAINERS: &[&str] = &[
+    "client",
+    "cluster",
+    "commandlog",
+    "config",
+    "hotkeys",
+    "latency",
+    "memory",
+    "sentinel",
+    "slowlog",
+    "xinfo",
+];
 
 /// What is lost without a command, as families without the namespace; `*` at the end stands for any rest.
 #[rustfmt::skip]
@@ -22,6 +32,7 @@ const LOST: &[(&str, &[&str])] = &[
     ("cluster|nodes", &["cluster_node_slots", "cluster_node_config_epoch", "all nodes of --cluster but its seeds", "/discover-cluster-nodes and /sd"]),
     ("readonly", &["keys that a replica of a cluster reads for its master"]),
     ("cluster|slot-stats", &["cluster_slot_*"]),
+    ("hotkeys|get", &["hot_key_*", "hot_keys_*"]),
     ("config|get", &["config_*", "rdb_current_size_bytes"]),
     ("client|list", &["connected_client_*", "client_group_*", "client_groups_folded", "client_top_memory_bytes"]),
     ("commandlog|get", &["commandlog_*"]),
@@ -65,7 +76,8 @@ pub const SERVERS: &[(&str, Version, Version)] = &[
     ("Redis 6.2", (6, 2), (0, 0)),
     ("Redis 7.0", (7, 0), (0, 0)),
     ("Redis 7.2 to 8.0, Valkey 7.2", (7, 2), (0, 0)),
-    ("Redis 8.2 and later", (8, 2), (0, 0)),
+    ("Redis 8.2 and 8.4", (8, 2), (0, 0)),
+    ("Redis 8.6 and later", (8, 6), (0, 0)),
     ("Valkey 8.0", (7, 2), (8, 0)),
     ("Valkey 8.1 and later", (7, 2), (8, 1)),
 ];

@@ -37,6 +37,7 @@ pub async fn run(cli: &Cli, target: Option<Arc<Target>>, options: Arc<Options>) 
         Some(Action::Families) => print(&families::page().or_failed()?),
         action => {
             // There is no background to find keys in: they are searched within the scrape.
+            let served = Arc::clone(&options);
             let mut options = Options::clone(&options);
             options.features.sampler = None;
             let options = Arc::new(options);
@@ -52,6 +53,7 @@ pub async fn run(cli: &Cli, target: Option<Arc<Target>>, options: Arc<Options>) 
                 target,
                 cluster: cluster.transpose().or_misconfigured()?,
                 options,
+                served,
                 decorate,
                 deadline: Instant::now() + cli.web.scrape_timeout.get(),
             };
@@ -73,6 +75,8 @@ struct Work {
     /// Takes the place of the target.
     cluster: Option<Arc<Cluster>>,
     options: Arc<Options>,
+    /// The options of the exporter that serves.
+    served: Arc<Options>,
     /// Adds what `/metrics` says of the exporter.
     decorate: Decorate,
     deadline: Instant,
@@ -187,7 +191,7 @@ impl Work {
         };
         let link = target.link(None, self.deadline).await?;
         let mut found = Checked::default();
-        for need in acl::needs(&self.options, &server, client_name) {
+        for need in acl::needs(&self.served, &server, client_name) {
             let reply = timeout_at(self.deadline, link.send(&need.command)).await;
             let error = match reply {
                 Err(_) => Some(ReplyError::timeout("check")),

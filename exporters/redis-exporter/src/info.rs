@@ -8,14 +8,24 @@ use std::ops::Range;
 #[derive(Debug, Clone, Default)]
 pub struct Info {
     text: String,
+    /// In the server's order; the first one is what stands before any heading.
+    sections: Vec<Section>,
     entries: Vec<Entry>,
 }
 
-#[derive(Debug, Clone)]
+/// A heading and the places of its entries.
+#[derive(Debug, Clone, Default)]
+struct Section {
+    name: Range<usize>,
+    entries: Range<usize>,
+}
+
+/// Where a line begins, its first colon is, and it ends, without blanks around it.
+#[derive(Debug, Clone, Copy)]
 struct Entry {
-    section: Range<usize>,
-    key: Range<usize>,
-    value: Range<usize>,
+    start: usize,
+    colon: usize,
+    end: usize,
 }
 
 /// One line of INFO, in the order the server sent it.
@@ -33,48 +43,69 @@ impl Info {
     /// Splits the text into fields. Lines without a colon are skipped, as the server's blank lines are.
     pub fn parse(text: impl Into<String>) -> Self {
         let text = text.into();
-        let mut entries = Vec::with_capacity(text.len() / 32);
-        let mut section = 0..0;
-        let mut start = 0;
+        let mut entries: Vec<Entry> = Vec::with_capacity(text.len() / 24);
+        let (mut sections, mut next) = (vec![Section::default()], 0);
         for raw in text.split_inclusive('\n') {
-            let line = raw.trim();
-            let at = start + (raw.len() - raw.trim_start().len());
-            start += raw.len();
+            let line = raw.trim_ascii();
+            let start = next + (raw.len() - raw.trim_ascii_start().len());
+            next += raw.len();
             if let Some(heading) = line.strip_prefix('#') {
                 let name = heading.trim();
-                let from = at + 1 + (heading.len() - heading.trim_start().len());
-                section = from..from + name.len();
-            } else if let Some(colon) = line.find(':') {
-                let key = at..at + colon;
-                let value = at + colon + 1..at + line.len();
-                entries.push(Entry { section: section.clone(), key, value });
+                let from = start + 1 + (heading.len() - heading.trim_start().len());
+                let at = entries.len();
+                sections.push(Section { name: from..from + name.len(), entries: at..at });
+            } else if let Some(colon) = line.bytes().position(|byte| byte == b':') {
+                entries.push(Entry { start, colon: start + colon, end: start + line.len() });
+                if let Some(section) = sections.last_mut() {
+                    section.entries.end = entries.len();
+                }
             }
         }
-        Self { text, entries }
+        Self { text, sections, entries }
+    }
+
+    fn sections(&self) -> impl Iterator<Item = (&str, &[Entry])> {
+        self.sections
+            .iter()
+            .map(|section| (&self.text[section.name.clone()], &self.entries[section.entries.clone()]))
+    }
+
+    fn field<'a>(&'a self, section: &'a str, entry: Entry) -> Field<'a> {
+        let Entry { start, colon, end } = entry;
+        Field { section, key: &self.text[start..colon], value: &self.text[colon + 1..end] }
     }
 
     /// Every field in the server's order.
     pub fn fields(&self) -> impl Iterator<Item = Field<'_>> {
-        self.entries.iter().map(|entry| Field {
-            section: &self.text[entry.section.clone()],
-            key: &self.text[entry.key.clone()],
-            value: &self.text[entry.value.clone()],
-        })
+        self.fields_where(|_| true)
+    }
+
+    /// The fields of the sections whose name is wanted.
+    pub fn fields_where<'a>(
+        &'a self,
+        wanted: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = Field<'a>> + 'a {
+        let sections = self.sections().filter(move |(name, _)| wanted(name));
+        sections.flat_map(|(name, entries)| entries.iter().map(|entry| self.field(name, *entry)))
     }
 
     /// The fields of one section.
     pub fn section<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Field<'a>> {
-        self.fields().filter(move |field| field.section == name)
+        self.fields_where(move |section| section == name)
     }
 
     /// Whether the heading occurs, with or without fields under it.
     pub fn has_section(&self, name: &str) -> bool {
-        self.text.lines().any(|line| line.trim().strip_prefix('#').is_some_and(|text| text.trim() == name))
+        self.sections().skip(1).any(|(section, _)| section == name)
     }
 
     /// The first value of a key, in whichever section it is.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.fields().find(|field| field.key == key).map(|field| field.value)
+        let text = self.text.as_bytes();
+        let is_it = |entry: &&Entry| {
+            entry.colon - entry.start == key.len() && &text[entry.start..entry.colon] == key.as_bytes()
+        };
+        self.entries.iter().find(is_it).map(|entry| &self.text[entry.colon + 1..entry.end])
     }
 
     /// The first value of a key as a number; absent when it is missing or not a number.
@@ -85,7 +116,25 @@ impl Info {
 
 /// The parts of a `k=v,k=v` value. Parts without `=` are skipped; only the first `=` of a part splits it.
 pub fn parts(value: &str) -> impl Iterator<Item = (&str, &str)> {
-    value.split(',').filter_map(|part| part.split_once('='))
+    let mut rest = Some(value);
+    let pieces = std::iter::from_fn(move || {
+        let (piece, after) = split_at(rest?, b',');
+        rest = after;
+        Some(piece)
+    });
+    pieces.filter_map(|piece| {
+        let (name, value) = split_at(piece, b'=');
+        Some((name, value?))
+    })
+}
+
+/// What stands before an ASCII character, and after it, if it is there. Pieces are short, so that looking at each byte is
+/// quicker than `str::split`.
+fn split_at(text: &str, separator: u8) -> (&str, Option<&str>) {
+    match text.bytes().position(|byte| byte == separator) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
 }
 
 /// One part of a `k=v,k=v` value, by name.

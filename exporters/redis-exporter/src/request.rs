@@ -45,6 +45,8 @@ pub enum Request {
     Log(Log, u64),
     /// `CLUSTER SLOT-STATS` of the slots with the most keys.
     SlotStats,
+    /// `HOTKEYS GET`.
+    HotKeys,
     /// `SENTINEL MASTERS`.
     SentinelMasters,
     /// `SENTINEL CKQUORUM master`.
@@ -101,6 +103,7 @@ impl Request {
             Request::SlotStats => {
                 vec!["CLUSTER", "SLOT-STATS", "ORDERBY", "KEY-COUNT", "LIMIT", TOP_SLOTS, "DESC"]
             }
+            Request::HotKeys => vec!["HOTKEYS", "GET"],
             Request::SentinelMasters => vec!["SENTINEL", "MASTERS"],
             Request::SentinelCkquorum(master) => vec!["SENTINEL", "CKQUORUM", master],
             Request::SentinelSentinels(master) => vec!["SENTINEL", "SENTINELS", master],
@@ -130,6 +133,7 @@ impl Request {
             Request::Log(Log::Slow, _) => "SLOWLOG GET",
             Request::Log(..) => "COMMANDLOG GET",
             Request::SlotStats => "CLUSTER SLOT-STATS",
+            Request::HotKeys => "HOTKEYS GET",
             Request::SentinelMasters => "SENTINEL MASTERS",
             Request::SentinelCkquorum(_) => "SENTINEL CKQUORUM",
             Request::SentinelSentinels(_) => "SENTINEL SENTINELS",
@@ -232,11 +236,24 @@ pub fn is_master(key: &str) -> bool {
 /// The text of a reply, whatever string type it has; bytes that are not UTF-8 become U+FFFD.
 pub fn text(value: &Value) -> Option<String> {
     match value {
-        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        // Checking all of it at once is quicker than looking for what is wrong.
+        Value::BulkString(bytes) => Some(match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+        }),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
         Value::Okay => Some("OK".to_owned()),
         Value::Int(number) => Some(number.to_string()),
         _ => None,
+    }
+}
+
+/// Whether a reply is this text.
+pub fn is(value: &Value, expected: &str) -> bool {
+    match value {
+        Value::BulkString(bytes) => bytes == expected.as_bytes(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text == expected,
+        _ => false,
     }
 }
 

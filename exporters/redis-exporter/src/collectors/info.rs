@@ -48,7 +48,7 @@ impl Section for Fields {
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
-        let fields = || replies.info.fields().filter(|field| !OTHERS.contains(&field.section));
+        let fields = || replies.info.fields_where(|section| !OTHERS.contains(&section));
         for field in fields() {
             if let Some((desc, divisor)) = self.by_field.get(field.key)
                 && let Some(value) = value(field.value)

@@ -10,7 +10,7 @@ use super::{Replies, Section, Spec, commandstats};
 use crate::error::ReplyError;
 use crate::info::Info;
 use crate::options::Options;
-use crate::request::{Request, Server, items, number, pairs, text};
+use crate::request::{Request, Server, is, items, number, pairs, text};
 
 static SPEC: Spec =
     Spec { name: "latency_histogram", doc: "Histogram of each command's time", default_enabled: true };
@@ -79,14 +79,12 @@ impl Command {
     fn read(name: &Value, value: &Value) -> Option<Self> {
         let (mut calls, mut buckets) = (None, Vec::new());
         for (key, value) in pairs(value)? {
-            match text(key)?.as_str() {
-                "calls" => calls = number(value),
-                "histogram_usec" => {
-                    for (bound, count) in pairs(value)? {
-                        buckets.push((number(bound)?, number(count)?));
-                    }
+            if is(key, "calls") {
+                calls = number(value);
+            } else if is(key, "histogram_usec") {
+                for (bound, count) in pairs(value)? {
+                    buckets.push((number(bound)?, number(count)?));
                 }
-                _ => {}
             }
         }
         buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -97,8 +95,8 @@ impl Command {
 /// Microseconds of each command; a container command has the time of its subcommands too.
 fn sums(info: &Info) -> HashMap<&str, f64> {
     let mut sums = HashMap::new();
-    for (command, (_, usec)) in commandstats::totals(info) {
-        let usec = usec.unwrap_or_default();
+    for (command, totals) in commandstats::commands(info) {
+        let usec = totals.usec().unwrap_or_default();
         *sums.entry(command).or_default() += usec;
         if let Some((container, _)) = command.split_once('|') {
             *sums.entry(container).or_default() += usec;

@@ -3,7 +3,8 @@
 
 use exposition::{Desc, Kind, Snapshot};
 
-use super::{Replies, Section, Spec, commandstats};
+use super::commandstats::{self, Totals};
+use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::info::{number, parts};
 use crate::options::Options;
@@ -42,27 +43,34 @@ impl Section for Latencystats {
             let fields = replies.info.section("Latencystats");
             fields.filter_map(|f| Some((f.key.strip_prefix("latency_percentiles_usec_")?, f.value)))
         };
-        let percentiles =
-            |value| parts(value).filter_map(|(name, value)| Some((self.quantile(name)?, number(value))));
-        let mut quantiles: Vec<f64> = Vec::new();
-        for (quantile, _) in commands().flat_map(|(_, value)| percentiles(value)) {
-            if !quantiles.contains(&quantile) {
-                quantiles.push(quantile);
+        // There are as many names as quantiles, however many commands.
+        let mut quantiles: Vec<(&str, f64)> = Vec::new();
+        for (name, _) in commands().flat_map(|(_, value)| parts(value)) {
+            if quantiles.iter().all(|(known, _)| *known != name) {
+                quantiles.extend(self.quantile(name).map(|quantile| (name, quantile)));
             }
         }
-        quantiles.sort_by(f64::total_cmp);
-        let totals = commandstats::totals(&replies.info);
+        quantiles.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let totals: Vec<(&str, Totals<'_>)> = commandstats::commands(&replies.info).collect();
+        let mut next = 0;
         let table = page.table(&["cmd"]);
-        let columns = table.summary(&self.desc, &quantiles);
+        let columns =
+            table.summary(&self.desc, &quantiles.iter().map(|(_, quantile)| *quantile).collect::<Vec<_>>());
+        let mut values = vec![None; quantiles.len()];
         for (command, value) in commands() {
-            let mut values = vec![None; quantiles.len()];
-            for (quantile, value) in percentiles(value) {
-                if let Some(at) = quantiles.iter().position(|known| *known == quantile) {
-                    values[at] = value;
+            values.fill(None);
+            for (name, value) in parts(value) {
+                if let Some(at) = quantiles.iter().position(|(known, _)| *known == name) {
+                    values[at] = number(value);
                 }
             }
-            let (calls, usec) = totals.get(command).copied().unwrap_or_default();
-            table.row(&[command]).summary(&columns, &values, calls, usec);
+            // Both sections have the commands in one order.
+            let (before, after) = totals.split_at(next);
+            let of_command = after.iter().chain(before).position(|(name, _)| *name == command);
+            let of_command = of_command.map(|at| (next + at) % totals.len());
+            next = of_command.unwrap_or(next);
+            let totals = of_command.map(|at| totals[at].1).unwrap_or_default();
+            table.row(&[command]).summary(&columns, &values, totals.calls(), totals.usec());
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod commandstats;
 mod config;
 mod count_keys;
 mod errorstats;
+mod hot_keys;
 mod info;
 mod instance_info;
 pub(crate) mod key_groups;
@@ -86,6 +87,7 @@ pub fn all(options: &Options) -> Vec<Box<dyn Section>> {
     let features = &options.features;
     if features.sampler.is_some_and(|sampler| sampler.insight) {
         sections.push(Box::new(slot_stats::SlotStats::new(options)));
+        sections.push(Box::new(hot_keys::HotKeys::new(options)));
     }
     if features.clients {
         sections.push(Box::new(clients::Clients::new(options)));
@@ -259,7 +261,7 @@ pub(crate) mod tests {
         #[test]
         fn arbitrary_replies_never_panic(value in value(), info in "(# ?[A-Z][a-z]{0,8}\r\n|[a-z_0-9]{0,12}:[-a-z0-9=,.:]{0,20}\r\n){0,8}") {
             let mut replies = replies(&info, []);
-            let known = Server { version: (8, 2), cluster: true, ..Server::default() };
+            let known = Server { version: (8, 6), cluster: true, ..Server::default() };
             let sentinel = Server { sentinel: true, masters: vec!["m".to_owned()], ..Server::default() };
             for section in every_section() {
                 for request in [&known, &sentinel].into_iter().flat_map(|server| section.requests(server)) {

@@ -7,7 +7,7 @@ use exposition::{Desc, Kind, Snapshot};
 use super::Reply;
 use crate::error::ReplyError;
 use crate::options::Options;
-use crate::request::{Request, items, number, pairs, text};
+use crate::request::{Request, is, items, number, pairs, text};
 use crate::session::Session;
 
 static SPEC: Spec =
@@ -83,7 +83,7 @@ impl SearchIndexes {
         let columns: Vec<_> = self.fields.iter().map(|(_, desc, _)| table.column(desc)).collect();
         let mut row = table.row(&[name]);
         for ((field, _, unit), column) in self.fields.iter().zip(columns) {
-            let value = fields.iter().find(|(key, _)| text(key).as_deref() == Some(*field));
+            let value = fields.iter().find(|(key, _)| is(key, field));
             row.set_some(column, value.and_then(|(_, value)| number(value)).map(|value| value * unit));
         }
         Ok(())

@@ -158,7 +158,7 @@ async fn matrix(server: &Redis, features: Features, skipped: &[&str]) {
 #[rstest]
 #[tokio::test]
 async fn without_one_command_just_what_is_stated_is_lost(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     fill(&server);
@@ -169,7 +169,7 @@ async fn without_one_command_just_what_is_stated_is_lost(
 #[rstest]
 #[tokio::test]
 async fn a_cluster_node_needs_what_the_rule_says(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let cluster = RedisCluster::start(version).await.unwrap();
     // Valkey says in INFO what CLUSTER INFO says.
@@ -181,7 +181,7 @@ async fn a_cluster_node_needs_what_the_rule_says(
 #[rstest]
 #[tokio::test]
 async fn a_sentinel_needs_what_the_rule_says(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let setup = SentinelSetup::start(version).await.unwrap();
     matrix(&setup.sentinels[0], Features { sentinel_peers: true, ..Features::default() }, &[]).await;
@@ -190,7 +190,7 @@ async fn a_sentinel_needs_what_the_rule_says(
 #[rstest]
 #[tokio::test]
 async fn the_sampler_needs_what_the_rule_says_and_learns_from_refusals(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     server.command(&["SET", "k", "1"]).unwrap();

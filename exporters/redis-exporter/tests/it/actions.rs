@@ -39,8 +39,10 @@ async fn acl_prints_a_rule_for_each_server() {
 #[tokio::test]
 async fn check_says_what_is_missing_and_what_that_costs() {
     let server = Redis::start().await.unwrap();
-    let (code, out, error) = run(arguments(&["check", "--url", &server.url(), "-check-single-keys=k"])).await;
+    let words = ["check", "--url", &server.url(), "-check-single-keys=k", "--key-insight"];
+    let (code, out, error) = run(arguments(&words)).await;
     assert_eq!((code, error.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains("ok       getrange\n") && out.contains("ok       randomkey\n"), "{out}");
     let url = server
         .acl_user("exporter", "secret", &["+info", "+client", "+latency", "+config", "+slowlog|len"])
         .unwrap();

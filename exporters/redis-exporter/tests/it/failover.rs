@@ -18,7 +18,7 @@ fn families(page: &Page) -> BTreeSet<&str> {
 #[rstest]
 #[tokio::test]
 async fn a_failover_loses_no_family(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let mut setup = SentinelSetup::start(version).await.unwrap();
     let options = || Options {

@@ -2,12 +2,18 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::sample::select;
 use redis_exporter::options::Options;
 use testkit::exporter::Exporter;
 use testkit::proxy::FaultProxy;
 use testkit::redis::Redis;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::binary::BINARY;
 use crate::live::{failed, reason, up};
@@ -107,4 +113,41 @@ async fn what_a_server_says_instead_of_info_is_the_reason() {
         let page = scrape(&scraper(&stub.address, Options::default())).await;
         assert_eq!((up(&page), reason(&page)), (Some(0.0), Some(expected)), "{line}");
     }
+}
+
+/// A server that says the same to everybody, listens until it was asked something, and goes away.
+async fn babbler() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let words = Arc::new(Mutex::new(Vec::new()));
+    let said = Arc::clone(&words);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let words = said.lock().unwrap().clone();
+            let _ = stream.write_all(&words).await;
+        }
+    });
+    (address, words)
+}
+
+#[test]
+fn arbitrary_bytes_instead_of_replies_never_panic() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (address, words) = runtime.block_on(babbler());
+    // A panic of a collector ends the collector only.
+    let panics = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&panics);
+    std::panic::set_hook(Box::new(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    }));
+    let structure = select(b"*$+-:,_#!=(%~>|\r\n\r\n\r\n0123456789abINFO.".to_vec());
+    let byte = prop_oneof![9 => structure, 1 => any::<u8>()];
+    proptest!(|(bytes in proptest::collection::vec(byte, 0..200))| {
+        let _ = redis::parse_redis_value(&bytes);
+        *words.lock().unwrap() = bytes;
+        let page = runtime.block_on(async { scrape(&scraper(&address, Options::default())).await });
+        prop_assert!(up(&page).is_some() && reason(&page).is_some());
+        prop_assert_eq!(panics.load(Ordering::Relaxed), 0);
+    });
 }

@@ -12,12 +12,12 @@ use redis_exporter::options::{ClientGroups, Features, KeyArg, Options, SamplerOp
 use rstest::rstest;
 use testkit::proxy::{FaultProxy, Mode};
 use testkit::redis::{Redis, RedisCluster, Version};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::live::{failed, up};
 use crate::support::{scrape, scraper};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(200);
 
 /// The first page, scraped again and again, that is as wanted.
 pub(crate) async fn eventually(
@@ -26,7 +26,9 @@ pub(crate) async fn eventually(
     wanted: impl Fn(&Page) -> bool,
 ) -> Page {
     let deadline = Instant::now() + LIMIT;
-    let mut between = tokio::time::interval(Duration::from_millis(50));
+    let mut between = tokio::time::interval(Duration::from_millis(200));
+    // Scraping without a pause would take the sampler's thread.
+    between.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         between.tick().await;
         let page = scrape(scraper).await;
@@ -67,7 +69,7 @@ fn logging(server: &Redis, commands: &[&[&str]]) {
 #[rstest]
 #[tokio::test]
 async fn each_slow_command_counts_once_and_what_left_the_log_is_lost(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let arguments = ["--slowlog-max-len", "128", "--slowlog-log-slower-than", "-1"];
     let mut server = Redis::builder().version(version).args(arguments).start().await.unwrap();
@@ -158,7 +160,7 @@ fn named(server: &Redis, count: usize, names: usize) -> Vec<TcpStream> {
 #[rstest]
 #[tokio::test]
 async fn clients_are_grouped_within_bounds(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     let _connections = named(&server, 300, 50);
@@ -198,7 +200,7 @@ fn counts<'a>(page: &'a Page, database: &'a str) -> impl Fn(&str) -> Option<f64>
 #[rstest]
 #[tokio::test]
 async fn the_sampler_counts_checks_and_finds_the_greatest(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     plant(&server, "user:", 5000);
@@ -304,9 +306,10 @@ async fn patterns_mean_what_the_server_means() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn slots_with_the_most_keys_are_shown() {
-    let cluster = RedisCluster::start(Version::Valkey9).await.unwrap();
+async fn slots_with_the_most_keys_are_shown(#[values(Version::Redis82, Version::Valkey9)] version: Version) {
+    let cluster = RedisCluster::start(version).await.unwrap();
     let features =
         Features { sampler: Some(SamplerOptions { insight: true, ..budget(500) }), ..Features::default() };
     let node = &cluster.nodes[2];
@@ -318,4 +321,19 @@ async fn slots_with_the_most_keys_are_shown() {
     assert_eq!((up(&page), failed(&page)), (Some(1.0), vec![]));
     assert_eq!(page.value("redis_cluster_slot_keys", &[("slot", "12182")]), Some(3.0));
     assert_eq!(page.samples("redis_cluster_slot_keys").count(), 20);
+}
+
+#[tokio::test]
+async fn keys_are_shown_by_size_where_the_server_counts_them() {
+    let server = Redis::builder().version(Version::Redis82).start().await.unwrap();
+    for (key, length) in [("a", 3), ("b", 1), ("c", 1000)] {
+        server.command(&["SET", key, &"x".repeat(length)]).unwrap();
+    }
+    server.command(&["RPUSH", "list", "1", "2", "3", "4", "5"]).unwrap();
+    let page = scrape(&scraper(&server.url(), Options::default())).await;
+    assert_eq!((up(&page), failed(&page)), (Some(1.0), vec![]));
+    let keys =
+        |kind, size| page.value("redis_db_key_sizes", &[("db", "db0"), ("type", kind), ("size", size)]);
+    assert_eq!(["1", "2", "512"].map(|size| keys("string", size)), [Some(1.0); 3]);
+    assert_eq!(keys("list", "4"), Some(1.0));
 }

@@ -59,7 +59,7 @@ fn options(sampler: Option<SamplerOptions>) -> Options {
 #[rstest]
 #[tokio::test]
 async fn keys_are_counted_and_weighed_by_group(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
     #[values(None, Some(SamplerOptions { budget: Duration::from_millis(900), insight: false, top: 5 }))]
     sampler: Option<SamplerOptions>,
 ) {

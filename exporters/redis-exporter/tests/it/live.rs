@@ -34,7 +34,7 @@ pub(crate) fn reason(page: &Page) -> Option<&str> {
 #[rstest]
 #[tokio::test]
 async fn every_version_is_scraped_whole_in_one_round_trip(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let master = Redis::builder().version(version).start().await.unwrap();
     master.command(&["SET", "key", "1"]).unwrap();

@@ -40,7 +40,7 @@ const COMMANDS: &[&str] = &[
 #[rstest]
 #[tokio::test]
 async fn the_compatible_page_is_the_one_of_the_running_peer(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     if !REDIS_EXPORTER.is_here().await {
         return;

@@ -18,7 +18,7 @@ fn with(features: Features) -> Options {
 #[rstest]
 #[tokio::test]
 async fn a_sentinel_shows_its_peers_and_its_configuration(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let setup = SentinelSetup::start(version).await.unwrap();
     let [sentinel, peers @ ..] = &setup.sentinels[..] else { panic!("no sentinels") };
@@ -47,7 +47,7 @@ async fn a_sentinel_shows_its_peers_and_its_configuration(
 #[rstest]
 #[tokio::test]
 async fn the_rdb_file_has_a_size(
-    #[values(Version::Redis62, Version::Redis70, Version::Valkey9)] version: Version,
+    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     let features = Features { rdb_file_size: true, ..Features::default() };
