@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn expressions_survive_and_dead_ones_are_found() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let (_process, url) = promql::tests::prometheus(folder.path()).await?;
+        let (_process, url) = promql::prometheus(folder.path()).await?;
         for rule in rules::all()? {
             let once = promql::parse(&url, &rule.expr).await?.to_string();
             let again = promql::parse(&url, &once).await.with_context(|| once.clone())?.to_string();
@@ -195,16 +195,16 @@ mod tests {
             assert_eq!(bare(&once), bare(&again), "{}", rule.name());
         }
         let probes_of = async |query: &str| anyhow::Ok(probes(promql::parse(&url, query).await?));
-        let all = ["(vector(1)) > bool (0)", "vector(1)", "0"].map(str::to_owned);
+        let all = ["vector(1) > bool 0", "vector(1)", "0"].map(str::to_owned);
         assert_eq!(probes_of("vector(1) > 0").await?, BTreeSet::from(all));
         for (query, found) in [
             ("vector(1) > 0", vec![]),
-            ("vector(1) / 0 > 0.9", vec!["x: inf: (vector(1)) / (0)"]),
+            ("vector(1) / 0 > 0.9", vec!["x: inf: vector(1) / 0"]),
             ("absent(gone)", vec!["x: no series: gone"]),
             (
                 "vector(1) unless on (a) label_replace(vector(1), \"a\", \"b\", \"\", \"\") > 0",
                 vec![
-                    "x: no series: (vector(1)) and on (a) ((label_replace(vector(1), \"a\", \"b\", \"\", \"\")) > bool (0))",
+                    "x: no series: vector(1) and on (a) (label_replace(vector(1), \"a\", \"b\", \"\", \"\") > bool 0)",
                 ],
             ),
         ] {

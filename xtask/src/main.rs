@@ -10,6 +10,7 @@ mod down;
 mod exactness;
 mod fmt;
 mod lint;
+mod mutate_rules;
 mod peers;
 mod progress;
 mod promql;
@@ -49,6 +50,8 @@ enum Command {
     Runbooks(runbooks::Args),
     /// Ask a running stack whether every rule and every panel can give a value
     DeadJoins(dead_joins::Args),
+    /// Change the rules on purpose and see whether their unit tests notice
+    MutateRules(mutate_rules::Args),
     /// Prepare what the tests need and run every check
     Test(test::Args),
     /// Measure our exporters beside the ones they take the place of
@@ -75,6 +78,7 @@ async fn main() -> ExitCode {
         Command::AlertsE2e(args) => alerts_e2e::run(&args).await,
         Command::Runbooks(args) => runbooks::run(&args).await,
         Command::DeadJoins(args) => dead_joins::run(&args).await,
+        Command::MutateRules(args) => mutate_rules::run(&args).await,
         Command::Test(args) => test::run(&args).await,
         Command::Bench(args) => bench::run(&args).await,
         Command::Peers => peers::run().await,

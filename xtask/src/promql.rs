@@ -1,9 +1,10 @@
 //! PromQL as Prometheus parses it (`/api/v1/parse_query`): a tree that can be walked, changed and written again.
 
-use std::fmt;
+use std::{fmt, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use testkit::{process::Process, servers, user};
 
 use crate::stack::prometheus;
 
@@ -147,7 +148,27 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
 }
 
 fn offset(f: &mut fmt::Formatter<'_>, milliseconds: i64) -> fmt::Result {
-    if milliseconds == 0 { Ok(()) } else { write!(f, " offset {milliseconds}ms") }
+    if milliseconds == 0 { Ok(()) } else { write!(f, " offset {}", duration(milliseconds)) }
+}
+
+/// As PromQL writes it, in the greatest unit that needs no fraction.
+fn duration(milliseconds: i64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    let unit = units.into_iter().find(|(_, length)| milliseconds % length == 0);
+    let (unit, length) = unit.unwrap_or(("ms", 1));
+    format!("{}{unit}", milliseconds / length)
+}
+
+/// One side of an operator: in brackets when it is an operation itself.
+struct Side<'a>(&'a Expr);
+
+impl fmt::Display for Side<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            side @ Expr::Binary { .. } => write!(f, "({side})"),
+            side => side.fmt(f),
+        }
+    }
 }
 
 impl fmt::Display for Selector {
@@ -165,7 +186,7 @@ impl fmt::Display for Selector {
             write!(f, "{{{}}}", list(&matchers))?;
         }
         if let Some(range) = self.range {
-            write!(f, "[{range}ms]")?;
+            write!(f, "[{}]", duration(range))?;
         }
         offset(f, self.offset)
     }
@@ -175,14 +196,18 @@ impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Aggregation { op, expr, param, grouping, without } => {
-                write!(f, "{op} {} ({}) (", if *without { "without" } else { "by" }, list(grouping))?;
+                f.write_str(op)?;
+                if *without || !grouping.is_empty() {
+                    write!(f, " {} ({}) ", if *without { "without" } else { "by" }, list(grouping))?;
+                }
+                f.write_str("(")?;
                 if let Some(param) = param {
                     write!(f, "{param}, ")?;
                 }
                 write!(f, "{expr})")
             }
             Self::Binary { op, lhs, rhs, matching, returns_bool } => {
-                write!(f, "({lhs}) {op}")?;
+                write!(f, "{} {op}", Side(lhs))?;
                 if *returns_bool {
                     f.write_str(" bool")?;
                 }
@@ -197,14 +222,14 @@ impl fmt::Display for Expr {
                         _ => {}
                     }
                 }
-                write!(f, " ({rhs})")
+                write!(f, " {}", Side(rhs))
             }
             Self::Call { func, args } => write!(f, "{}({})", func.name, list(args)),
             Self::MatrixSelector(selector) | Self::VectorSelector(selector) => selector.fmt(f),
             Self::Subquery { expr, range, step, offset: back } => {
-                write!(f, "({expr})[{range}ms:")?;
+                write!(f, "{}[{}:", Side(expr), duration(*range))?;
                 if *step != 0 {
-                    write!(f, "{step}ms")?;
+                    f.write_str(&duration(*step))?;
                 }
                 f.write_str("]")?;
                 offset(f, *back)
@@ -229,32 +254,23 @@ pub(crate) async fn values(url: &str, query: &str) -> Result<Vec<f64>> {
     values.with_context(|| format!("reading the values of {query}: {answer}"))
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use std::{path::Path, time::Duration};
-
-    use testkit::{process::Process, servers, user};
-
-    use super::*;
-
-    /// Prometheus without a target: it parses, and knows nothing.
-    pub(crate) async fn prometheus(folder: &Path) -> Result<(Process, String)> {
-        let config = folder.join("prometheus.yml");
-        std::fs::write(&config, "{}")?;
-        // It makes no folder, and runs as another account when we are root.
-        user::give(folder)?;
-        user::make_folder(&folder.join("data"))?;
-        let url = format!("http://127.0.0.1:{}", testkit::free_port()?);
-        let installed = servers::get("monitoring").await?;
-        let mut process = installed
-            .process("prometheus", "prometheus", folder.join("log"))
-            .current_dir(installed.root.join("usr/share/prometheus/web"))
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-            .arg(format!("--web.listen-address={}", url.trim_start_matches("http://")))
-            .spawn()?;
-        let ready = || async { values(&url, "1").await.ok() };
-        process.wait_until("Prometheus to answer", Duration::from_secs(60), ready).await?;
-        Ok((process, url))
-    }
+/// A Prometheus without a target that keeps its data in `folder`: it parses, and knows nothing.
+pub(crate) async fn prometheus(folder: &Path) -> Result<(Process, String)> {
+    let config = folder.join("prometheus.yml");
+    std::fs::write(&config, "{}").with_context(|| format!("writing {}", config.display()))?;
+    // It makes no folder, and runs as another account when we are root.
+    user::give(folder)?;
+    user::make_folder(&folder.join("data"))?;
+    let url = format!("http://127.0.0.1:{}", testkit::free_port()?);
+    let installed = servers::get("monitoring").await?;
+    let mut process = installed
+        .process("prometheus", "prometheus", folder.join("log"))
+        .current_dir(installed.root.join("usr/share/prometheus/web"))
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+        .arg(format!("--web.listen-address={}", url.trim_start_matches("http://")))
+        .spawn()?;
+    let ready = || async { values(&url, "1").await.ok() };
+    process.wait_until("Prometheus to answer", Duration::from_secs(60), ready).await?;
+    Ok((process, url))
 }

@@ -242,7 +242,7 @@ fn thresholds_are_those_of_the_alerts() -> Result<()> {
 #[tokio::test]
 async fn queries_parse_and_follow_the_variables() -> Result<()> {
     let scratch = tempfile::tempdir()?;
-    let (_process, url) = promql::tests::prometheus(scratch.path()).await?;
+    let (_process, url) = promql::prometheus(scratch.path()).await?;
     for (name, panel) in panels()? {
         for target in list(&panel["targets"]) {
             let target: Target = serde_json::from_value(target.clone())?;

@@ -74,6 +74,7 @@ macro_rules! unit_tests {
 
 unit_tests! {
     alerts_of_business: "business.yml";
+    alerts_of_business_on_recorded_series: "business-thresholds.yml";
     alerts_of_exporters: "exporters.yml";
     alerts_of_external: "external.yml";
     alerts_of_host: "host.yml";
@@ -81,8 +82,12 @@ unit_tests! {
     alerts_of_postgres: "postgres.yml";
     alerts_of_redis: "redis.yml";
     alerts_of_service: "service.yml";
+    alerts_of_service_on_recorded_series: "service-thresholds.yml";
     alerts_of_service_over_weeks: "service-weekly.yml";
     alerts_of_slo: "slo.yml";
+    alerts_of_slo_on_recorded_series: "slo-thresholds.yml";
+    recorded_series: "recording.yml";
+    recorded_series_over_days: "recording-days.yml";
 }
 
 #[test]
