@@ -1,6 +1,7 @@
 //! `cargo xtask traffic`: users of the backend, most of them well-behaved.
 
 mod crowd;
+pub(crate) mod history;
 mod mischief;
 
 use std::time::{Duration, Instant};
@@ -52,6 +53,11 @@ fn positive(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|rate| (0.01..=1000.0).contains(rate))
         .ok_or_else(|| "must be from 0.01 to 1000".to_owned())
+}
+
+/// Days of a past; Prometheus keeps no more.
+pub(crate) fn days(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|days| (1..=30).contains(days)).ok_or_else(|| "must be from 1 to 30".to_owned())
 }
 
 /// How many actions may wait for an answer; more are not started, so that a slow backend is not buried.
