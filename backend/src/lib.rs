@@ -69,6 +69,8 @@ pub struct Settings {
     pub cors_origins: Vec<HeaderValue>,
     /// Requests handled at a time; more are refused.
     pub max_in_flight: usize,
+    /// How long the body of a request may take to arrive.
+    pub arrival: Duration,
     /// The language model.
     pub llm: llm::Settings,
     /// Password resets that may be asked for.
@@ -128,6 +130,8 @@ pub struct Service {
     pub cors_origins: Vec<HeaderValue>,
     /// One for each request that may be handled now.
     pub turns: Arc<Semaphore>,
+    /// How long the body of a request may take to arrive.
+    pub arrival: Duration,
     /// Password hashes.
     pub passwords: Passwords,
     /// The language model.
@@ -195,6 +199,7 @@ impl App {
             resets: limit::Guard::new(cache.clone(), "resets", settings.resets),
             cors_origins: settings.cors_origins.clone(),
             turns: Arc::new(Semaphore::new(settings.max_in_flight)),
+            arrival: settings.arrival,
             sessions: Sessions::new(cache.clone(), settings.session_ttl),
             cache,
             llm: Llm::new(&settings.llm, &http, Arc::clone(&metrics))?,

@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 /// The configuration cannot work; trying again will not help.
 const BAD_CONFIGURATION: u8 = 64;
 
+/// How long the body of a request may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
 /// How long a delivery that is under way may take at the end.
 const WORK_END: Duration = Duration::from_secs(15);
 
@@ -210,6 +213,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         },
         cors_origins: args.cors_origins,
         max_in_flight: args.max_in_flight,
+        arrival: ARRIVAL,
         llm: llm::Settings {
             base_url: args.llm_url,
             key: args.llm_key,

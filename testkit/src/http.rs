@@ -1,12 +1,14 @@
 //! A small HTTP/1.1 client for tests: one connection a request, a deadline over everything; and a kept connection for
 //! measuring.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method, Request as HttpRequest, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -18,8 +20,12 @@ pub struct Request {
     url: String,
     headers: Vec<(String, String)>,
     body: Bytes,
+    pause: Duration,
     timeout: Duration,
 }
+
+/// Pieces in which a slow body is sent.
+const PIECES: usize = 10;
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -75,6 +81,7 @@ impl Request {
             url: url.into(),
             headers: Vec::new(),
             body: Bytes::new(),
+            pause: Duration::ZERO,
             timeout: Duration::from_secs(10),
         }
     }
@@ -97,6 +104,13 @@ impl Request {
     #[must_use]
     pub fn json(self, body: &serde_json::Value) -> Self {
         self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// Sends the body piece by piece in so much time, as a client on a bad line does.
+    #[must_use]
+    pub fn slowly(mut self, time: Duration) -> Self {
+        self.pause = time / PIECES as u32;
+        self
     }
 
     /// How long everything may take: connecting, sending, the whole answer.
@@ -137,7 +151,13 @@ impl Request {
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
-        let request = request.body(Full::new(self.body)).context("building the request")?;
+        let body = if self.pause.is_zero() {
+            Full::new(self.body).boxed_unsync()
+        } else {
+            request = request.header(header::CONTENT_LENGTH, self.body.len());
+            pieces(self.body, self.pause).boxed_unsync()
+        };
+        let request = request.body(body).context("building the request")?;
         let exchange = async {
             let response = sender.send_request(request).await.context("sending the request")?;
             let (parts, body) = response.into_parts();
@@ -156,6 +176,19 @@ impl Request {
         let text = String::from_utf8_lossy(&body).into_owned();
         Ok(Response { status: parts.status, headers: parts.headers, body, text })
     }
+}
+
+/// A body that comes in pieces, with a pause before each.
+fn pieces(mut body: Bytes, pause: Duration) -> impl Body<Data = Bytes, Error = Infallible> + Send {
+    let size = body.len().div_ceil(PIECES).max(1);
+    let mut pieces = Vec::new();
+    while !body.is_empty() {
+        pieces.push(body.split_to(size.min(body.len())));
+    }
+    StreamBody::new(stream::iter(pieces).then(move |piece| async move {
+        tokio::time::sleep(pause).await;
+        Ok(Frame::data(piece))
+    }))
 }
 
 /// A connection that is kept for many requests.

@@ -45,7 +45,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     let sink = Upstream::start(Reply::new(200, "")).await?;
     let drill = Drill { factor: args.factor, sink: sink.url().to_owned() };
     let mut stack = Stack::new(folder.clone(), false).drill(drill);
-    let started = stack.start(&programs, RATE).await;
+    let started = stack.start(&programs, RATE, None).await;
     let exercise = Exercise { sink, factor: args.factor, state: &stack.state, times: Vec::new() };
     let result = match started {
         Ok(()) => exercise.run().await,

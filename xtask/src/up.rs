@@ -13,7 +13,7 @@ use crate::{
         start::{Programs, Stack},
         state::State,
     },
-    status,
+    status, traffic,
 };
 
 /// Build and start everything without Docker, wait until Prometheus sees it, show where it is
@@ -25,6 +25,10 @@ pub(crate) struct Args {
     /// Requests a second of the traffic generator; 0 for none
     #[arg(long, value_name = "N", default_value_t = 5.0)]
     rate: f64,
+    /// Begin with a past of so many days in the tables and in Prometheus, so that dashboards have something to show; for a
+    /// new stack only
+    #[arg(long, value_name = "DAYS", value_parser = traffic::days)]
+    history: Option<u32>,
     /// Use the programs that were built beside this one
     #[arg(long)]
     no_build: bool,
@@ -44,7 +48,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     let programs = programs(args.no_build)?;
     let mut stack = Stack::new(folder.clone(), args.detach);
     tokio::select! {
-        started = stack.start(&programs, args.rate) => {
+        started = stack.start(&programs, args.rate, args.history) => {
             if let Err(error) = started {
                 drop(stack);
                 State::remove(&folder)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -49,6 +49,18 @@ fn urls(folder: &Path) -> Result<BTreeMap<String, String>> {
 async fn query(prometheus: &str, expression: &str) -> Result<Vec<(Value, f64)>> {
     let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let answer = get(&format!("{prometheus}/api/v1/query?query={encoded}")).await?.json()?;
+    values(expression, &answer)
+}
+
+/// The values that it had `days` ago.
+async fn query_back(prometheus: &str, expression: &str, days: u64) -> Result<Vec<(Value, f64)>> {
+    let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() - days * 86_400;
+    let answer = get(&format!("{prometheus}/api/v1/query?query={encoded}&time={time}")).await?.json()?;
+    values(expression, &answer)
+}
+
+fn values(expression: &str, answer: &Value) -> Result<Vec<(Value, f64)>> {
     let series = answer["data"]["result"].as_array().with_context(|| format!("{expression}: {answer}"))?;
     let value = |one: &Value| one["value"][1].as_str().and_then(|text| text.parse().ok());
     series.iter().map(|one| Ok((one["metric"].clone(), value(one).context("no value")?))).collect()
@@ -67,7 +79,7 @@ async fn created(response: Response) -> Result<Value> {
 async fn everything_is_scraped_and_deals_are_counted() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let folder = folder.path().join("stack");
-    let shown = xtask(&["up", "--detach", "--no-build", "--rate", "0"], &folder)?;
+    let shown = xtask(&["up", "--detach", "--no-build", "--rate", "0", "--history", "21"], &folder)?;
     let _down = Down(&folder);
     let urls = urls(&folder)?;
     for part in
@@ -113,6 +125,25 @@ async fn everything_is_scraped_and_deals_are_counted() -> Result<()> {
         assert_eq!(query(prometheus, expression).await?, [], "{expression}");
     }
 
+    // The past is there for who looks back, in rows and in series, and the ledger takes none of it for news.
+    for expression in [
+        "up{job=\"redis\"}",
+        "http_requests_total{job=\"autodealgenie-backend\"}",
+        "rate(autodealgenie_vehicle_searches_total{job=\"business\"}[1h]) > 0",
+        "histogram_quantile(0.99, sum by (le) (rate(http_request_duration_seconds_bucket[5m]))) > 0",
+        "job:http_errors_per_request:ratio_rate1h",
+        "autodealgenie:deals_created:increase1d > 0",
+        "instance:pg_connections:ratio",
+    ] {
+        assert!(!query_back(prometheus, expression, 20).await?.is_empty(), "{expression}");
+        assert_eq!(query_back(prometheus, expression, 22).await?, [], "{expression}");
+    }
+    let past = sum(prometheus, "autodealgenie_deals{job=\"business\"}").await?;
+    assert!(past > 500.0, "only {past} deals");
+    assert_eq!(sum(prometheus, "autodealgenie_deals_created_total{job=\"business\"}").await?, 0.0);
+    let again = xtask(&["up", "--history", "21", "--no-build"], &folder);
+    assert!(again.is_err_and(|error| error.to_string().contains("runs already")));
+
     let backend = &urls["autodealgenie-backend"];
     let account = json!({"email": "ada@example.com", "username": "ada", "password": "correct horse battery"});
     created(post(&format!("{backend}/api/v1/auth/signup"), &account).await?).await?;
@@ -133,7 +164,7 @@ async fn everything_is_scraped_and_deals_are_counted() -> Result<()> {
     loop {
         let counted =
             sum(prometheus, "autodealgenie_deals_created_total{job=\"autodealgenie-backend\"}").await?;
-        let held = sum(prometheus, "autodealgenie_deals{job=\"business\"}").await?;
+        let held = sum(prometheus, "autodealgenie_deals{job=\"business\"}").await? - past;
         let signups =
             sum(prometheus, "autodealgenie_user_signups_total{job=\"autodealgenie-backend\"}").await?;
         // The backend counts what it did, the ledger what the tables say: both are the truth.

@@ -126,7 +126,7 @@ impl Part for IfMatch {
 impl<T: ToSchema> Part for Json<T> {
     fn describe(operation: &mut Operation) {
         operation.body = Some(operation.refer::<T>());
-        operation.refusals.extend([400, 413, 415, 422]);
+        operation.refusals.extend([400, 408, 413, 415, 422]);
     }
 }
 

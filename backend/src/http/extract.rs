@@ -3,16 +3,14 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use bytes::Bytes;
 use exporter_kit::http::PeerAddr;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::BODY_LIMIT;
 use super::problem::Problem;
 use super::validate::Checks;
 
@@ -33,7 +31,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         if !is_json {
             return Err(Problem::NotJson);
         }
-        let body = Bytes::from_request(request, state).await.map_err(|error| unreadable(&error))?;
+        // It has arrived, or the guard would have refused it.
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| Problem::Malformed(error.body_text()))?;
         // serde would take an array for an object, field by field.
         if body.trim_ascii_start().starts_with(b"[") {
             return Err(Problem::field("body", "must be an object"));
@@ -54,13 +55,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         })?;
         json.end().map_err(|error| Problem::Malformed(format!("the body is not JSON: {error}")))?;
         Ok(Json(value))
-    }
-}
-
-fn unreadable(error: &BytesRejection) -> Problem {
-    match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::TooLarge(BODY_LIMIT),
-        _ => Problem::Malformed("the body could not be read to its end".to_owned()),
     }
 }
 

@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 use tracing::Instrument;
@@ -40,7 +42,7 @@ pub fn router(app: App) -> Router {
     routes::router()
         .fallback(async || Problem::NotFound("path"))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), idempotency::once))
         .layer(from_fn_with_state(app.clone(), guard))
@@ -54,9 +56,30 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Answers in time. A change runs in a task of its own, so that a client that goes away cannot stop it between the
+/// The request with its body arrived, which is within the limit.
+async fn whole(request: Request, limit: Duration) -> Result<Request, Problem> {
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() {
+        return Ok(Request::from_parts(parts, body));
+    }
+    let arrived = tokio::time::timeout(limit, Limited::new(body, BODY_LIMIT).collect()).await;
+    let body = arrived.map_err(|_| Problem::TooSlow)?.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Problem::TooLarge(BODY_LIMIT)
+        } else {
+            Problem::Malformed("the body could not be read to its end".to_owned())
+        }
+    })?;
+    Ok(Request::from_parts(parts, Body::from(body.to_bytes())))
+}
+
+/// Answers in time. Who sends slowly has no turn yet. A change runs in a task of its own, so that a client that goes away cannot stop it between the
 /// commit and what belongs to it (the counter, the session).
 async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let request = match whole(request, app.arrival).await {
+        Ok(request) => request,
+        Err(problem) => return problem.into_response(),
+    };
     let Ok(turn) = Arc::clone(&app.turns).try_acquire_owned() else {
         return Problem::Unavailable("too many requests at once").into_response();
     };

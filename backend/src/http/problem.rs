@@ -42,6 +42,9 @@ pub enum Problem {
     /// 405: the path exists, the method does not.
     #[error("this path does not know this method")]
     MethodNotAllowed,
+    /// 408: the body did not arrive in time.
+    #[error("the body did not arrive in time")]
+    TooSlow,
     /// 409: the request contradicts the present state.
     #[error("{0}")]
     Conflict(String),
@@ -99,6 +102,7 @@ impl Problem {
             Problem::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed")
             }
+            Problem::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too-slow", "Request timeout"),
             Problem::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
             Problem::Outdated => (StatusCode::PRECONDITION_FAILED, "outdated", "Precondition failed"),
             Problem::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests"),

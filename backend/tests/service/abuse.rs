@@ -1,6 +1,8 @@
 //! Who means harm: every route with hostile fields, headers, paths, tokens and other people's ids. Nothing fails, nothing
 //! leaks, nothing is left behind.
 
+use std::time::{Duration, Instant};
+
 use autodealgenie_backend::http::routes::ROUTES;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -138,6 +140,58 @@ async fn raw(stack: &Stack, bytes: &[u8]) -> String {
     let mut answer = vec![0; 2048];
     let length = stream.read(&mut answer).await.unwrap_or(0);
     String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+/// A connection on which so much of a request was sent.
+async fn half(stack: &Stack, bytes: &[u8]) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(stack.url.trim_start_matches("http://")).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn slow_clients_hold_up_nobody() {
+    const SLOW: usize = 50;
+    let stack = Stack::with(|settings| {
+        settings.max_in_flight = 4;
+        settings.arrival = Duration::from_secs(3);
+    })
+    .await;
+    let token = stack.user("ann").await;
+    let body = r#"{"loan_amount": 20000, "loan_term_months": 60, "credit_score_range": "good"}"#;
+    let head = format!(
+        "POST /api/v1/loans/calculate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let (mut heads, mut bodies, mut readers) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..SLOW {
+        heads.push(half(&stack, b"GET /api/v1/deals HTTP/1.1\r\nhost:").await);
+        bodies.push(half(&stack, format!("{head}{{").as_bytes()).await);
+        readers.push(half(&stack, b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await);
+    }
+    let begun = "autodealgenie_requests_inprogress{handler=/api/v1/loans/calculate,method=POST}";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while stack.samples(|name| name == "autodealgenie_requests_inprogress").await[begun] < SLOW as f64 {
+        assert!(Instant::now() < deadline, "the slow ones never arrive");
+    }
+    for _ in 0..20 {
+        assert_eq!(stack.call("GET", "/api/v1/auth/me", Some(&token), None).await.status, 200);
+    }
+    // Who gets ready is served, who does not is told, who has left is nobody's concern.
+    let mut ready = bodies.pop().unwrap();
+    ready.write_all(&body.as_bytes()[1..]).await.unwrap();
+    let mut answer = [0; 15];
+    ready.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    for slow in &mut bodies {
+        slow.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 408 Re");
+    }
+    drop((heads, readers));
+    let counted = stack.samples(|name| name == "http_requests_total").await;
+    let refused = "http_requests_total{handler=/api/v1/loans/calculate,method=POST,status=408}";
+    assert_eq!(counted[refused], (SLOW - 1) as f64);
+    assert_eq!(stack.call("GET", "/api/v1/auth/me", Some(&token), None).await.status, 200);
 }
 
 #[tokio::test]

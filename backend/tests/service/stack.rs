@@ -61,6 +61,7 @@ impl Stack {
             logins: Limits::default(),
             cors_origins: vec!["https://app.example.com".parse().unwrap()],
             max_in_flight: 512,
+            arrival: Duration::from_secs(10),
             llm: llm::Settings::default(),
             resets: Limits::default(),
             mail_url: None,

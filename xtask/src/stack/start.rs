@@ -22,7 +22,9 @@ use super::{
     log_path, port, prometheus,
     state::{Identity, PartState, State},
 };
-use crate::progress::step;
+use tokio_postgres::Client;
+
+use crate::{progress::step, traffic::history};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Prometheus spreads first scrapes over its interval of 15 s; a slow machine gets a few more.
@@ -92,7 +94,7 @@ impl Stack {
     }
 
     /// Starts everything but the traffic, and waits until Prometheus has scraped every target.
-    pub(crate) async fn start(&mut self, programs: &Programs, rate: f64) -> Result<()> {
+    pub(crate) async fn start(&mut self, programs: &Programs, rate: f64, history: Option<u32>) -> Result<()> {
         let (postgres, monitoring) = step("find or fetch the servers", async {
             let postgres = servers::default_postgres().await?;
             servers::get("redis-7.0").await?;
@@ -112,17 +114,23 @@ impl Stack {
         self.serve("autodealgenie-backend", Some("autodealgenie-backend"), builder, backend, "/health")
             .await?;
 
-        let exporter =
-            format!("postgresql://{EXPORTER}:{EXPORTER_PASSWORD}@{database}/{OWNER}?sslmode=disable");
+        if let Some(days) = history {
+            // The backend has made its tables by now, and the ledger is not there yet.
+            history::rows(&self.database().await?, days).await?;
+        }
+
         let at = port(9187)?;
-        // Off by default as in postgres_exporter, and read by alerts.
-        let builder = self.program("pg-exporter", &programs.pg_exporter).args([
-            "--dsn",
-            &exporter,
-            "--collector.stat_statements",
-            "--collector.database_wraparound",
-            "--collector.postmaster",
-        ]);
+        // Off by default as in postgres_exporter, and read by alerts. The password is in no command line.
+        let builder = self
+            .program("pg-exporter", &programs.pg_exporter)
+            .args([
+                "--collector.stat_statements",
+                "--collector.database_wraparound",
+                "--collector.postmaster",
+            ])
+            .env("DATA_SOURCE_URI", format!("{database}/{OWNER}?sslmode=disable"))
+            .env("DATA_SOURCE_USER", EXPORTER)
+            .env("DATA_SOURCE_PASS", EXPORTER_PASSWORD);
         self.exporter("pg-exporter", "postgres", builder, at).await?;
 
         let at = port(9121)?;
@@ -131,7 +139,6 @@ impl Stack {
 
         let at = port(9188)?;
         let config = workspace_root()?.join("exporters/business-exporter/config/autodealgenie.yml");
-        // The backend has made its tables by now.
         step("install the ledger", self.install_ledger(&programs.business_exporter, &config)).await?;
         let builder =
             self.program("business-exporter", &programs.business_exporter).arg("--config").arg(config).env(
@@ -152,7 +159,7 @@ impl Stack {
             let builder = builder.args(["--rate", &rate.to_string()]);
             self.keep("traffic", None, backend_url, builder.spawn_as(self.detach)?)?;
         }
-        let prometheus = self.prometheus(&monitoring).await?;
+        let prometheus = self.prometheus(&monitoring, history).await?;
         self.wait_for_targets(&prometheus).await
     }
 
@@ -217,12 +224,16 @@ impl Stack {
             String::from_utf8_lossy(&output.stderr)
         );
         let sql = String::from_utf8(output.stdout).context("the SQL is not UTF-8")?;
+        self.database().await?.batch_execute(&sql).await.context("installing the ledger")
+    }
+
+    /// A connection to the database as its owner.
+    async fn database(&self) -> Result<Client> {
         let server = self.guards.iter().find_map(|guard| match guard {
             Guard::Postgres(server) => Some(server),
             _ => None,
         });
-        let client = server.context("PostgreSQL does not run")?.client_as(OWNER, OWNER, OWNER).await?;
-        client.batch_execute(&sql).await.context("installing the ledger")
+        server.context("PostgreSQL does not run")?.client_as(OWNER, OWNER, OWNER).await
     }
 
     /// Starts Redis and gives its URL.
@@ -264,7 +275,7 @@ impl Stack {
     }
 
     /// Starts Prometheus with every other part as target, and gives its URL.
-    async fn prometheus(&mut self, installed: &Installed) -> Result<String> {
+    async fn prometheus(&mut self, installed: &Installed, history: Option<u32>) -> Result<String> {
         let (at, data) = (port(9090)?, self.data("prometheus")?);
         let mut targets: Vec<(String, String)> = self
             .state
@@ -273,6 +284,11 @@ impl Stack {
             .filter_map(|part| Some((part.job.clone()?, part.url.strip_prefix("http://")?.to_owned())))
             .collect();
         targets.push(("prometheus".to_owned(), format!("127.0.0.1:{at}")));
+        if let Some(days) = history {
+            let instances = targets.iter().cloned().collect();
+            let (client, scratch) = (self.database().await?, self.data("history")?);
+            history::blocks(&client, days, &instances, installed, &scratch, &data).await?;
+        }
         let config = prometheus::configure(&self.folder.join("prometheus"), &targets, self.drill.as_ref())?;
         let mut builder = installed
             .process("prometheus", "prometheus", log_path(&self.folder, "prometheus"))

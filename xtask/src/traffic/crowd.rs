@@ -133,7 +133,7 @@ pub(super) struct Counts {
 
 /// Which share of all requests is mischief, by kind.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mix(pub(super) [(Mischief, f64); 3]);
+pub(super) struct Mix(pub(super) [(Mischief, f64); 4]);
 
 impl Mix {
     /// What the `number`-th request is, spread evenly: each kind comes when its share has grown by a whole one, and the
@@ -142,7 +142,7 @@ impl Mix {
         let due = |share: f64, begun: f64| {
             (share * (number + 1) as f64 + begun).floor() > (share * number as f64 + begun).floor()
         };
-        let kinds = self.0.iter().zip([0.0, 0.3, 0.8]);
+        let kinds = self.0.iter().zip([0.0, 0.3, 0.55, 0.8]);
         kinds.filter(|((_, share), begun)| due(*share, *begun)).map(|((kind, _), _)| *kind).next()
     }
 }
@@ -542,16 +542,23 @@ fn vin(run: u128, number: u64) -> String {
 mod tests {
     use super::*;
 
-    const HARMLESS: Mix = Mix([(Mischief::Error, 0.0), (Mischief::Heavy, 0.0), (Mischief::Attack, 0.0)]);
+    const HARMLESS: Mix =
+        Mix([(Mischief::Error, 0.0), (Mischief::Heavy, 0.0), (Mischief::Slow, 0.0), (Mischief::Attack, 0.0)]);
 
     #[test]
     fn mischief_has_its_share() {
-        let mix = Mix([(Mischief::Error, 0.1), (Mischief::Heavy, 0.0), (Mischief::Attack, 0.05)]);
+        let mix = Mix([
+            (Mischief::Error, 0.1),
+            (Mischief::Heavy, 0.0),
+            (Mischief::Slow, 0.02),
+            (Mischief::Attack, 0.05),
+        ]);
         let turns: Vec<_> = (0..1000).filter_map(|number| mix.turn(number)).collect();
         let count = |kind| turns.iter().filter(|turn| **turn == kind).count();
         // Rounding may move one to the next turn.
         assert!((99..=101).contains(&count(Mischief::Error)), "{}", count(Mischief::Error));
         assert!((49..=51).contains(&count(Mischief::Attack)), "{}", count(Mischief::Attack));
+        assert!((19..=21).contains(&count(Mischief::Slow)), "{}", count(Mischief::Slow));
         assert_eq!(count(Mischief::Heavy), 0);
         assert!((0..1000).all(|number| HARMLESS.turn(number).is_none()));
     }

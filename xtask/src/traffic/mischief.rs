@@ -1,4 +1,6 @@
-//! What users do that they should not: mistakes, heavy requests, attacks. Each knows which answers are right.
+//! What users do that they should not: mistakes, heavy and slow requests, attacks. Each knows which answers are right.
+
+use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
@@ -11,9 +13,14 @@ pub(super) enum Mischief {
     Error,
     /// As much work as one request can make.
     Heavy,
+    /// A client on a bad line.
+    Slow,
     /// Somebody who means harm.
     Attack,
 }
+
+/// How long the body of a slow request is under way.
+const SLOWLY: Duration = Duration::from_secs(3);
 
 /// Something that is sent, and the statuses that answer it rightly.
 pub(super) struct Prank {
@@ -42,6 +49,10 @@ pub(super) fn prank(kind: Mischief, url: &str, token: &str, number: u64) -> Pran
                 20_000 + number % 100_000
             );
             (get(&format!("/api/v1/vehicles?{query}")), &[200])
+        }
+        (Mischief::Slow, _) => {
+            let loan = json!({"loan_amount": 20_000, "loan_term_months": 60, "credit_score_range": "good"});
+            (post("/api/v1/loans/calculate").json(&loan).slowly(SLOWLY), &[200])
         }
         (Mischief::Attack, 0) => (get("/api/v1/vehicles?make=%27%20OR%20%271%27=%271"), &[200]),
         (Mischief::Attack, 1) => (get("/api/v1/..%2f..%2f..%2fetc%2fpasswd"), &[404]),

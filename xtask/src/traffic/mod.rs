@@ -1,6 +1,7 @@
 //! `cargo xtask traffic`: users of the backend, most of them well-behaved.
 
 mod crowd;
+pub(crate) mod history;
 mod mischief;
 
 use std::time::{Duration, Instant};
@@ -32,6 +33,9 @@ pub(crate) struct Args {
     /// Share of requests that are searches of the largest kind
     #[arg(long, value_name = "SHARE", default_value_t = 0.02, value_parser = share)]
     heavy: f64,
+    /// Share of requests whose bodies take seconds to arrive
+    #[arg(long, value_name = "SHARE", default_value_t = 0.002, value_parser = share)]
+    slow: f64,
     /// Share of requests that are attacks
     #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
     attacks: f64,
@@ -51,11 +55,20 @@ fn positive(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be from 0.01 to 1000".to_owned())
 }
 
+/// Days of a past; Prometheus keeps no more.
+pub(crate) fn days(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|days| (1..=30).contains(days)).ok_or_else(|| "must be from 1 to 30".to_owned())
+}
+
 /// How many actions may wait for an answer; more are not started, so that a slow backend is not buried.
 const IN_FLIGHT: usize = 32;
 pub(crate) async fn run(args: &Args) -> Result<()> {
-    let mix =
-        [(Mischief::Error, args.errors), (Mischief::Heavy, args.heavy), (Mischief::Attack, args.attacks)];
+    let mix = [
+        (Mischief::Error, args.errors),
+        (Mischief::Heavy, args.heavy),
+        (Mischief::Slow, args.slow),
+        (Mischief::Attack, args.attacks),
+    ];
     let mut crowd = Crowd::new(&args.url, Mix(mix))?;
     let start = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / args.rate));
