@@ -2,7 +2,7 @@
 # Smoke test of a running stack: TAP on stdout, or JSON with --json; status 1 when something fails, 2 for wrong usage.
 # Compose has the standard ports; `--stack FOLDER` reads those of `cargo xtask up` (target/stack). PROMETHEUS_URL,
 # ALERTMANAGER_URL, GRAFANA_URL, BACKEND_URL, PG_EXPORTER_URL, REDIS_EXPORTER_URL and BUSINESS_EXPORTER_URL override both.
-# Grafana's password is read from the file that GRAFANA_PASSWORD_FILE names.
+# An empty GRAFANA_URL leaves Grafana out. Grafana's password is read from the file that GRAFANA_PASSWORD_FILE names.
 set -euo pipefail
 
 usage() {
@@ -33,7 +33,7 @@ address() {
 }
 prometheus=${PROMETHEUS_URL:-$(address prometheus 9090)}
 alertmanager=${ALERTMANAGER_URL:-$(address alertmanager 9093)}
-grafana=${GRAFANA_URL:-$(address grafana 3001)}
+grafana=${GRAFANA_URL-$(address grafana 3001)}
 backend=${BACKEND_URL:-$(address autodealgenie-backend 8000)}
 pg_exporter=${PG_EXPORTER_URL:-$(address pg-exporter 9187)}
 redis_exporter=${REDIS_EXPORTER_URL:-$(address redis-exporter 9121)}
@@ -190,7 +190,7 @@ check "Watchdog arrives" watchdog_arrives
 check "an alert reaches its receiver" synthetic_alert
 check "traffic is counted" traffic_is_counted
 if [ -z "$grafana" ]; then
-  skip "Grafana" "the native stack has none"
+  skip "Grafana" "this stack has none"
 else
   check "Grafana is well" fetch "$grafana/api/health"
   check "Grafana reaches Prometheus" grafana_get /api/datasources/uid/prometheus/health

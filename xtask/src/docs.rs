@@ -1,4 +1,4 @@
-//! `cargo xtask docs`: writes the pages of docs/ that are made from the code; `--check` says which are out of date.
+//! `cargo xtask docs`: writes the pages of docs/, and other files, that are made from the code; `--check` says which are out of date.
 
 use std::{
     collections::BTreeMap,
@@ -7,10 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::{
     cargo,
     rules::{self, Rule},
+    variants,
 };
 
 /// Write the documentation that is made from the code
@@ -23,16 +25,33 @@ pub(crate) struct Args {
 
 /// Where a page comes from.
 enum Source {
-    /// A command of a program prints it.
-    Program { program: &'static str, command: &'static str },
+    /// A program prints it.
+    Program { program: &'static str, arguments: &'static [&'static str] },
     /// The rule files.
     Alerts,
+    /// A committed file with changes.
+    Changed(fn() -> Result<Value>),
 }
 
 const PAGES: &[(&str, Source)] = &[
-    ("docs/collectors.md", Source::Program { program: "pg-exporter", command: "collectors" }),
-    ("docs/redis-families.md", Source::Program { program: "redis-exporter", command: "families" }),
+    ("docs/collectors.md", Source::Program { program: "pg-exporter", arguments: &["collectors"] }),
+    ("docs/redis-families.md", Source::Program { program: "redis-exporter", arguments: &["families"] }),
     ("docs/alerts.md", Source::Alerts),
+    ("docker/tls/prometheus.yml", Source::Changed(variants::prometheus_with_tls)),
+    ("docker/tls/datasources.yml", Source::Changed(variants::datasources_with_tls)),
+    ("docker/remote-storage/prometheus.yml", Source::Changed(variants::prometheus_with_remote_write)),
+    (
+        "docker/postgres/ledger.sql",
+        Source::Program {
+            program: "business-exporter",
+            arguments: &[
+                "--config=exporters/business-exporter/config/autodealgenie.yml",
+                "ddl",
+                "--install",
+                "--grants=business",
+            ],
+        },
+    ),
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -56,25 +75,27 @@ fn write((path, source): &(&str, Source)) -> Result<()> {
 impl Source {
     fn text(&self) -> Result<String> {
         match self {
-            Self::Program { program, command } => printed(program, command),
+            Self::Program { program, arguments } => printed(program, arguments),
             Self::Alerts => alerts(),
+            // JSON is YAML.
+            Self::Changed(change) => Ok(format!("# Made by `cargo xtask docs`.\n{:#}\n", change()?)),
         }
     }
 }
 
-fn printed(program: &str, command: &str) -> Result<String> {
+fn printed(program: &str, arguments: &[&str]) -> Result<String> {
     let binary = cargo::build(&[program])?;
     let binary = binary.first().context("cargo built nothing")?;
     let output = Command::new(binary)
-        .arg(command)
+        .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("running {program}"))?;
     if !output.status.success() {
-        bail!("`{program} {command}` ended with {}", output.status);
+        bail!("`{program} {}` ended with {}", arguments.join(" "), output.status);
     }
     String::from_utf8(output.stdout)
-        .with_context(|| format!("what `{program} {command}` prints is not UTF-8"))
+        .with_context(|| format!("what `{program} {}` prints is not UTF-8", arguments.join(" ")))
 }
 
 /// The alerts, group by group.

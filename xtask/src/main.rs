@@ -1,8 +1,10 @@
 //! `cargo xtask …`: everything a developer or an operator does here, one file a command. CI calls the same commands.
 
 mod alerts_e2e;
+mod baseline;
 mod bench;
 mod cargo;
+mod compose_test;
 mod dashboards;
 mod dead_joins;
 mod docs;
@@ -16,11 +18,13 @@ mod progress;
 mod promql;
 mod rules;
 mod runbooks;
+mod secrets;
 mod stack;
 mod status;
 mod test;
 mod traffic;
 mod up;
+mod variants;
 
 use std::process::ExitCode;
 
@@ -52,6 +56,12 @@ enum Command {
     DeadJoins(dead_joins::Args),
     /// Change the rules on purpose and see whether their unit tests notice
     MutateRules(mutate_rules::Args),
+    /// Make the files of secrets that docker-compose.yml mounts
+    Secrets(secrets::Args),
+    /// Run docker-compose.yml on a Docker engine of its own and check that it holds what it promises
+    ComposeTest(compose_test::Args),
+    /// Propose thresholds of alerts from the last days
+    Baseline(baseline::Args),
     /// Prepare what the tests need and run every check
     Test(test::Args),
     /// Measure our exporters beside the ones they take the place of
@@ -79,6 +89,9 @@ async fn main() -> ExitCode {
         Command::Runbooks(args) => runbooks::run(&args).await,
         Command::DeadJoins(args) => dead_joins::run(&args).await,
         Command::MutateRules(args) => mutate_rules::run(&args).await,
+        Command::Secrets(args) => secrets::run(&args),
+        Command::ComposeTest(args) => compose_test::run(&args).await,
+        Command::Baseline(args) => baseline::run(&args).await,
         Command::Test(args) => test::run(&args).await,
         Command::Bench(args) => bench::run(&args).await,
         Command::Peers => peers::run().await,

@@ -166,6 +166,53 @@ pub static SERVERS: &[Server] = &[
             },
         ],
     },
+    // The plugin alone reads and checks files; it needs no engine for that.
+    Server {
+        name: "compose",
+        source: Source::Debian { suite: "sid", packages: &["docker-compose"] },
+        bin: "usr/libexec/docker/cli-plugins",
+        binaries: &["docker-compose"],
+        relocations: &[],
+    },
+    Server {
+        name: "docker-engine",
+        source: Source::Debian {
+            suite: "sid",
+            packages: &["docker.io", "docker-cli", "docker-buildx", "containerd"],
+        },
+        bin: "usr",
+        binaries: &[
+            "sbin/dockerd",
+            "bin/docker",
+            "bin/containerd",
+            "libexec/docker/cli-plugins/docker-buildx",
+        ],
+        relocations: &[],
+    },
+    // What the engine calls that is no Go, so from the suite that runs on any Debian.
+    Server {
+        name: "docker-tools",
+        source: Source::Debian {
+            suite: STABLE,
+            packages: &[
+                "runc",
+                "tini",
+                "iptables",
+                "libseccomp2",
+                "libxtables12",
+                "libip4tc2",
+                "libip6tc2",
+                "libnftnl11",
+                "libmnl0",
+                "libnetfilter-conntrack3",
+                "libnfnetlink0",
+                "debootstrap",
+            ],
+        },
+        bin: "usr",
+        binaries: &["sbin/runc", "bin/tini-static", "sbin/xtables-legacy-multi", "sbin/debootstrap"],
+        relocations: &[],
+    },
     peer("postgres_exporter", &["prometheus-postgres-exporter"]),
     peer("redis_exporter", &["prometheus-redis-exporter"]),
 ];

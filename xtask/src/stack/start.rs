@@ -296,7 +296,9 @@ impl Stack {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .args(["--storage.tsdb.retention.time=30d", "--storage.tsdb.retention.size=10GB"])
-            .arg(format!("--web.listen-address=127.0.0.1:{at}"));
+            .arg(format!("--web.listen-address=127.0.0.1:{at}"))
+            .env("ENVIRONMENT", "development")
+            .env("REPLICA", "a");
         if let Some(drill) = &self.drill {
             builder = builder.arg(format!("--rules.alert.resend-delay={}", drill.shortened(60)));
         }

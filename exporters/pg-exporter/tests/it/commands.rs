@@ -151,3 +151,35 @@ async fn healthcheck_tells_whether_the_exporter_runs() -> anyhow::Result<()> {
     assert!(code == Some(1) && text.contains("cannot connect"), "{code:?}: {text}");
     Ok(())
 }
+
+#[tokio::test]
+async fn the_role_of_docker_compose_has_the_generated_grants() -> anyhow::Result<()> {
+    let collectors = ["stat_statements", "database_wraparound", "postmaster"];
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let compose = std::fs::read_to_string(format!("{root}/docker-compose.yml"))?;
+    let flags = collectors.map(|name| format!("--collector.{name}"));
+    assert!(
+        compose.contains(&format!("command: [{}]", flags.join(", "))),
+        "other collectors are on: {compose}"
+    );
+    let arguments: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let (code, generated) = run(&[&["grants", "--server-version=18"], &arguments[..]].concat()).await?;
+    assert_eq!(code, Some(0), "{generated}");
+    let roles = std::fs::read_to_string(format!("{root}/docker/postgres/roles.sql"))?;
+    // Comments and the password aside.
+    let statement = |line: &str| {
+        let line = line.split(" --").next().unwrap_or_default().trim();
+        line.replace(" PASSWORD :'monitor'", "")
+    };
+    let of_monitor = |text: &str| -> Vec<String> {
+        let statements = text.lines().map(statement);
+        let granted = |line: &String| {
+            line.ends_with(" monitor;") || line.contains(" monitor LOGIN") || line.contains("EXTENSION")
+        };
+        statements
+            .filter(|line| granted(line) && !line.starts_with("--") && !line.contains("ON DATABASE"))
+            .collect()
+    };
+    assert_eq!(of_monitor(&roles), of_monitor(&generated));
+    Ok(())
+}

@@ -152,3 +152,17 @@ async fn every_number_in_info_is_mapped_or_known_not_to_be() {
     let new: Vec<_> = found.difference(&known).collect();
     assert!(new.is_empty(), "map them in fields.rs or review them into tests/data/unmapped.txt: {new:?}");
 }
+
+#[test]
+fn the_rule_of_docker_compose_is_the_generated_one() {
+    let output = Command::new(BINARY).arg("acl").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let mut lines = said.lines().skip_while(|line| !line.contains("Redis 8.2 and later")).skip(1);
+    let rule = lines.next().unwrap().strip_prefix("ACL SETUSER redis_exporter on >PASSWORD ").unwrap();
+    let users = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docker/redis/users.acl"))
+        .unwrap();
+    assert!(
+        users.lines().any(|line| line == format!("user exporter on #EXPORTER {rule}")),
+        "{rule}\n{users}"
+    );
+}
