@@ -136,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn thresholds_are_found_and_compared_with_what_was() {
         let folder = tempfile::tempdir().unwrap();
-        let (_process, url) = promql::tests::prometheus(folder.path()).await.unwrap();
+        let (_process, url) = promql::prometheus(folder.path()).await.unwrap();
         let limit_of = async |query: &str| limit(promql::parse(&url, query).await.unwrap());
         for (query, measured, op, threshold) in [
             ("a / b > 0.8", "a / b", ">", 0.8),

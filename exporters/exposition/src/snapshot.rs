@@ -295,7 +295,7 @@ impl Snapshot {
         });
         let mut order: Vec<_> = self.sealed.order.iter().copied().chain(later).map(named).collect();
         // Stable, and fast where much of it is in order.
-        order.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        order.sort_by_key(|(name, ..)| *name);
         order.into_iter().map(|(_, table, family)| (table, family)).collect()
     }
 

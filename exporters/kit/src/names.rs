@@ -15,7 +15,8 @@ pub enum Names {
 
 /// A family with a bad name, and what it is called, is and counts in with a clean one.
 pub struct CleanName {
-    /// The peer's name; with `*` at its end, every counter that starts like this and does not end in `_total`.
+    /// The peer's name without the namespace; with `*` at its end, every counter that starts like this and does not end
+    /// in `_total`.
     peer: &'static str,
     /// The clean name; what is appended to the peer's, where that ends in `*`.
     clean: &'static str,
@@ -47,23 +48,24 @@ impl CleanName {
         self.peer
     }
 
-    fn of(&self, desc: &Desc) -> Option<Desc> {
-        let name = match self.peer.strip_suffix('*') {
-            None => (self.peer == desc.name).then(|| self.clean.to_owned()),
+    fn of(&self, desc: &Desc, namespace: &str) -> Option<Desc> {
+        let own = desc.name.strip_prefix(namespace)?.strip_prefix('_')?;
+        let clean = match self.peer.strip_suffix('*') {
+            None => (self.peer == own).then(|| self.clean.to_owned()),
             Some(start) => {
-                let bad = desc.kind == Kind::Counter && !desc.name.ends_with("_total");
-                (bad && desc.name.starts_with(start)).then(|| format!("{}{}", desc.name, self.clean))
+                let bad = desc.kind == Kind::Counter && !own.ends_with("_total");
+                (bad && own.starts_with(start)).then(|| format!("{own}{}", self.clean))
             }
         };
-        name.map(|name| Desc::new(self.kind, name, desc.help.clone()))
+        clean.map(|clean| Desc::new(self.kind, format!("{namespace}_{clean}"), desc.help.clone()))
     }
 }
 
 impl Names {
-    /// Gives the families that are on the page now the chosen names.
-    pub fn apply(self, table: &[CleanName], page: &mut Snapshot) {
+    /// Gives the families of a namespace that are on the page now the chosen names.
+    pub fn apply(self, table: &[CleanName], namespace: &str, page: &mut Snapshot) {
         if self == Names::Clean {
-            page.restate(|desc| table.iter().find_map(|name| Some((name.of(desc)?, name.factor))));
+            page.restate(|desc| table.iter().find_map(|name| Some((name.of(desc, namespace)?, name.factor))));
         }
     }
 }
@@ -81,17 +83,17 @@ mod tests {
         ];
         let page = || {
             let mut page = Snapshot::new();
-            page.sample(&Desc::counter("read_time", "Time."), 1500.0);
-            page.sample(&Desc::counter("reset", "Reset."), 7.0);
-            page.sample(&Desc::counter("bus_sent", "Sent."), 3.0);
-            page.sample(&Desc::counter("bus_received_total", "Received."), 4.0);
-            page.sample(&Desc::gauge("bus_depth", "Depth."), 5.0);
+            page.sample(&Desc::counter("db_read_time", "Time."), 1500.0);
+            page.sample(&Desc::counter("db_reset", "Reset."), 7.0);
+            page.sample(&Desc::counter("db_bus_sent", "Sent."), 3.0);
+            page.sample(&Desc::counter("db_bus_received_total", "Received."), 4.0);
+            page.sample(&Desc::gauge("db_bus_depth", "Depth."), 5.0);
             page.seal();
             page
         };
         let text = |names: Names| {
             let mut page = page();
-            names.apply(TABLE, &mut page);
+            names.apply(TABLE, "db", &mut page);
             let mut text = String::new();
             exposition::text::encode(&page, &mut text);
             let lines = text.lines().filter(|line| !line.starts_with("# HELP"));
@@ -100,18 +102,18 @@ mod tests {
         assert_eq!(
             text(Names::Clean),
             [
-                "# TYPE bus_depth gauge",
-                "bus_depth 5",
-                "# TYPE bus_received_total counter",
-                "bus_received_total 4",
-                "# TYPE bus_sent_total counter",
-                "bus_sent_total 3",
-                "# TYPE read_seconds_total counter",
-                "read_seconds_total 1.5",
-                "# TYPE reset_timestamp_seconds gauge",
-                "reset_timestamp_seconds 7",
+                "# TYPE db_bus_depth gauge",
+                "db_bus_depth 5",
+                "# TYPE db_bus_received_total counter",
+                "db_bus_received_total 4",
+                "# TYPE db_bus_sent_total counter",
+                "db_bus_sent_total 3",
+                "# TYPE db_read_seconds_total counter",
+                "db_read_seconds_total 1.5",
+                "# TYPE db_reset_timestamp_seconds gauge",
+                "db_reset_timestamp_seconds 7",
             ]
         );
-        assert!(text(Names::Peer).contains(&"read_time 1500".to_owned()));
+        assert!(text(Names::Peer).contains(&"db_read_time 1500".to_owned()));
     }
 }

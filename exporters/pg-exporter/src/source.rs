@@ -186,6 +186,6 @@ impl Source for PgSource {
                 table.row(&[data]).set(age, duration.as_secs_f64());
             }
         }
-        self.options.family_names.apply(names::CLEAN, page);
+        self.options.family_names.apply(names::CLEAN, "pg", page);
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::collectors::{self, ping};
 use crate::connection::Target;
 use crate::error::{Reason, ReplyError};
+use crate::names;
 use crate::options::Options;
 use crate::sampler::Sampler;
 use crate::session::Session;
@@ -256,6 +257,7 @@ impl Source for Exporter {
             page.add_labels(&[("instance_role", &state.role)]);
         }
         page.append(self.about_exporter(&pass, &state, &notes));
+        self.options.names.apply(names::CLEAN, &self.options.namespace, page);
         for (collector, error) in &notes {
             if let Some(suppressed) = self.throttle.check(collector) {
                 let outcome = CollectError::from(error.clone()).outcome.as_str();

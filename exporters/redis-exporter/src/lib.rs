@@ -22,6 +22,7 @@ pub mod info;
 mod keyspace_walk;
 pub mod lua_pattern;
 pub mod multi;
+mod names;
 pub mod options;
 pub mod request;
 pub mod routes;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use exporter_kit::names::Names;
 use exposition::{Desc, Kind};
 use percent_encoding::percent_decode_str;
 use regex::Regex;
@@ -27,6 +28,8 @@ pub struct Options {
     pub namespace: String,
     /// The shape of families that redis_exporter has wrong.
     pub compat: Compat,
+    /// What badly named families are called.
+    pub names: Names,
     /// The name of CONFIG on the server; `None` leaves everything out that needs it.
     pub config_command: Option<String>,
     /// No LATENCY command and none of its families.
@@ -52,6 +55,7 @@ impl Default for Options {
         Self {
             namespace: "redis".to_owned(),
             compat: Compat::default(),
+            names: Names::default(),
             config_command: Some("CONFIG".to_owned()),
             exclude_latency: false,
             include_config: false,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::{ArgAction, Parser, ValueEnum};
 use exporter_kit::app::{Web, WebArgs};
+use exporter_kit::names::Names;
 
 use self::features::FeatureArgs;
 pub(crate) use self::features::split;
@@ -47,6 +48,9 @@ pub struct Cli {
     /// Shape of families that redis_exporter has wrong: empty for corrected, 1.86 for its own
     #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true, value_parser = ["", "1.86"])]
     compat: String,
+    /// What families are called whose name promtool check metrics objects to: as in redis_exporter, or clean
+    #[arg(long, value_enum, default_value_t)]
+    names: Names,
     /// First part of every family's name
     #[arg(long, value_name = "NAME", default_value = "redis")]
     namespace: String,
@@ -165,6 +169,7 @@ impl Cli {
         Ok(Options {
             namespace: self.namespace.clone(),
             compat: if self.compat == "1.86" { Compat::V1_86 } else { Compat::Corrected },
+            names: self.names,
             config_command: Some(self.config_command.clone()).filter(|name| name != "-"),
             exclude_latency: self.exclude_latency_histogram_metrics,
             include_config: self.include_config_metrics,

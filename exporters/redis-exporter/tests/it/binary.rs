@@ -1,5 +1,6 @@
 //! The binary itself: what it serves, and how it refuses what cannot work.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -51,18 +52,24 @@ async fn lint(server: &Redis, args: &[&str]) -> Vec<String> {
     others
 }
 
+/// What promtool says of every kind of server, with the peer's names and with clean ones.
 #[tokio::test]
 async fn promtool_finds_only_the_peers_own_names() {
-    let mut findings = std::collections::BTreeSet::new();
+    let (mut findings, mut clean) = (BTreeSet::new(), BTreeSet::new());
+    let mut both = async |server: &Redis, args: &[&str]| {
+        findings.extend(lint(server, args).await);
+        clean.extend(lint(server, &[args, &["--names=clean"]].concat()).await);
+    };
     for version in Version::ALL {
         let server = Redis::builder().version(version).start().await.unwrap();
         let _replica = Redis::builder().version(version).replica_of(&server).start().await.unwrap();
-        findings.extend(lint(&server, &[]).await);
+        both(&server, &[]).await;
     }
     let cluster = RedisCluster::start(Version::Valkey9).await.unwrap();
-    findings.extend(lint(&cluster.nodes[0], &["--cluster", "-count-keys=*", "--key-insight"]).await);
+    both(&cluster.nodes[0], &["--cluster", "-count-keys=*", "--key-insight"]).await;
     let setup = SentinelSetup::start(Version::Valkey9).await.unwrap();
-    findings.extend(lint(&setup.sentinels[0], &["-include-sentinel-peer-info"]).await);
+    both(&setup.sentinels[0], &["-include-sentinel-peer-info"]).await;
+    assert_eq!(clean, BTreeSet::new());
     let findings: Vec<&str> = findings.iter().map(String::as_str).collect();
     // What is wrong with a name of the peer stays: it is what makes us a drop-in. Names of our own are clean.
     let known: Vec<&str> = include_str!("../data/lint.txt").lines().collect();
