@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use exporter_kit::app::{Failure, OrFailure};
+use exporter_kit::app::{Failure, OrFailure, healthcheck};
 use exporter_kit::compare::{self, Changes};
 use exporter_kit::page::Page;
 use exporter_kit::scrape::{Pages, Scraper, Selection};
@@ -31,6 +31,9 @@ use crate::{acl, collectors, families};
 pub async fn run(cli: &Cli, target: Option<Arc<Target>>, options: Arc<Options>) -> Result<(), Failure> {
     match cli.action() {
         Some(Action::Acl) => print(&rules(&options, cli.client_name())),
+        Some(Action::Healthcheck) => {
+            healthcheck(&cli.web().or_misconfigured()?.server, "/-/healthy").await.or_failed()
+        }
         Some(Action::Families) => print(&families::page().or_failed()?),
         action => {
             // There is no background to find keys in: they are searched within the scrape.

@@ -139,3 +139,15 @@ async fn maps_are_dumped() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn healthcheck_tells_whether_the_exporter_runs() -> anyhow::Result<()> {
+    // The server is no matter of the exporter's own health.
+    let exporter = exporter("postgresql://me@127.0.0.1:1/x", &[]).await?;
+    let address = format!("--web.listen-address={}", exporter.address());
+    assert_eq!(run(&["healthcheck", &address]).await?, (Some(0), String::new()));
+    drop(exporter);
+    let (code, text) = run(&["healthcheck", &address]).await?;
+    assert!(code == Some(1) && text.contains("cannot connect"), "{code:?}: {text}");
+    Ok(())
+}

@@ -107,6 +107,8 @@ pub enum Action {
     Once,
     /// Tell which series change when this exporter takes the place of another one
     Compare,
+    /// Ask the exporter that runs on this machine with the same web options whether it is well
+    Healthcheck,
     /// Print docs/redis-families.md
     #[value(hide = true)]
     Families,
