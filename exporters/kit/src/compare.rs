@@ -17,6 +17,9 @@ const SHOWN: usize = 3;
 /// Families of the exporter's own process, which nobody has to miss, by the beginning of their names.
 const OF_THE_PROCESS: &[&str] = &["go_", "net_conntrack_", "process_", "promhttp_"];
 
+/// How the family is called that says which build it is.
+const OF_THE_BUILD: &str = "_exporter_build_info";
+
 /// The largest page that is read.
 const LARGEST: u64 = 256 * 1024 * 1024;
 
@@ -96,9 +99,10 @@ impl Changes {
 }
 
 fn of_the_target(page: &Page) -> impl Iterator<Item = &Family> {
-    page.families
-        .iter()
-        .filter(|family| OF_THE_PROCESS.iter().all(|beginning| !family.name.starts_with(beginning)))
+    let of_the_exporter = |name: &str| {
+        name.ends_with(OF_THE_BUILD) || OF_THE_PROCESS.iter().any(|beginning| name.starts_with(beginning))
+    };
+    page.families.iter().filter(move |family| !of_the_exporter(&family.name))
 }
 
 fn described(family: &Family) -> String {
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn what_changes_is_told() {
         let old = "# TYPE a gauge\na{x=\"1\",server=\"s\"} 1\n# TYPE b counter\nb 1\n# TYPE c gauge\nc{x=\"1\"} 1\nc{x=\"2\"} 1\n# TYPE d gauge\nd{x=\"1\"} 1\n# TYPE go_threads gauge\ngo_threads 1\n";
-        let new = "# TYPE a gauge\na{x=\"1\"} 1\n# TYPE b gauge\nb 2\n# TYPE c gauge\nc{x=\"1\"} 5\nc{x=\"3\"} 1\n# TYPE d gauge\nd{x=\"1\"} 2\nd{x=\"2\"} 2\n# TYPE e gauge\ne 1\n# TYPE process_x gauge\nprocess_x 1\n";
+        let new = "# TYPE a gauge\na{x=\"1\"} 1\n# TYPE b gauge\nb 2\n# TYPE c gauge\nc{x=\"1\"} 5\nc{x=\"3\"} 1\n# TYPE d gauge\nd{x=\"1\"} 2\nd{x=\"2\"} 2\n# TYPE e gauge\ne 1\n# TYPE process_x gauge\nprocess_x 1\n# TYPE x_exporter_build_info gauge\nx_exporter_build_info 1\n";
         let changes = Changes::between(&parse::page(old).unwrap(), &parse::page(new).unwrap());
         assert_eq!(changes.breaking(), 3);
         let text = changes.to_string();

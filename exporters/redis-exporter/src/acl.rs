@@ -216,7 +216,12 @@ fn escape(key: &str) -> String {
 pub fn rule(options: &Options, server: &Server, client_name: bool) -> Vec<String> {
     let mut words: Vec<String> = ["resetkeys", "resetchannels", "-@all"].map(str::to_owned).to_vec();
     let read_only = if server.version >= (7, 0) { "%R~" } else { "~" };
-    words.extend(keys(options).iter().map(|key| format!("{read_only}{key}")));
+    if options.features.search_indexes.is_some() {
+        // For the search module of Redis 7.4 the name of an index is a key, which FT.INFO may write.
+        words.push("~*".to_owned());
+    } else {
+        words.extend(keys(options).iter().map(|key| format!("{read_only}{key}")));
+    }
     words.extend(needs(options, server, client_name).iter().map(|need| format!("+{}", need.name)));
     words
 }
@@ -252,6 +257,8 @@ mod tests {
         options.features.keys = crate::options::KeyArg::parse_list("a*b").unwrap();
         assert!(rule(&options, (7, 0), (0, 0)).contains("%R~a\\*b +client|setname"));
         assert!(rule(&options, (6, 2), (0, 0)).contains(" ~a\\*b "));
+        options.features.search_indexes = regex::Regex::new("").ok();
+        assert!(rule(&options, (7, 4), (0, 0)).contains("resetchannels -@all ~* +client|no-touch"));
     }
 
     #[test]

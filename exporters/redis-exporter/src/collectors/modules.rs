@@ -127,11 +127,8 @@ impl Section for Modules {
         let column = table.column(&self.module);
         // `name=search,ver=21005,api=1,filters=0,usedby=[a|b],using=[],options=[…]`
         for field in info.fields().filter(|field| field.key == "module") {
-            let labels: Vec<&str> = LABELS
-                .iter()
-                .map(|label| part(field.value, label).unwrap_or_default())
-                .map(|text| text.trim_start_matches('[').trim_end_matches(']'))
-                .collect();
+            let labels: Vec<&str> =
+                LABELS.iter().map(|label| part(field.value, label).unwrap_or_default()).collect();
             table.row(&labels).set(column, 1.0);
         }
         for field in info.fields() {
@@ -159,7 +156,7 @@ mod tests {
         assert_eq!(
             lines(&page(&Modules::new(&Options::default()), &replies("", [reply]))),
             [
-                "redis_module_info{name=search,ver=21005,api=1,filters=0,usedby=,using=ReJSON} 1",
+                "redis_module_info{name=search,ver=21005,api=1,filters=0,usedby=[],using=[ReJSON]} 1",
                 "redis_search_number_of_indexes{} 2",
             ]
         );

@@ -14,6 +14,7 @@ const FLAGS: &[&str] = &[
     "--include-system-metrics",
     "--include-config-metrics",
     "--export-client-list",
+    "--include-modules-metrics",
     "--check-keys=db0=checked:*",
     "--count-keys=db0=counted:*",
 ];
