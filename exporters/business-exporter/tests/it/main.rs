@@ -5,6 +5,7 @@ mod compose;
 mod exactness;
 mod faults;
 mod ledger;
+mod modes;
 mod security;
 mod usage;
 mod values;
