@@ -38,6 +38,32 @@ CREATE TABLE IF NOT EXISTS business_exporter.total (
 -- The rows of each stock that no counter explains, by value.
 CREATE TABLE IF NOT EXISTS business_exporter.baseline (stock text PRIMARY KEY, rows jsonb NOT NULL);
 
+-- Without triggers: ids up to which every row was counted, by table (see `business-exporter ddl --grants`).
+CREATE TABLE IF NOT EXISTS business_exporter.watermark (
+    source       text        PRIMARY KEY,
+    turn         bigint      NOT NULL DEFAULT 0,
+    settled      bigint      NOT NULL,
+    settled_at   timestamptz,
+    audits       bigint      NOT NULL DEFAULT 0,
+    audited_at   timestamptz NOT NULL DEFAULT '-infinity',
+    audited      bigint      NOT NULL DEFAULT 0,
+    audited_rows bigint      NOT NULL DEFAULT 0,
+    late         bigint      NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+-- An id that had been given out, and the transactions that may still bring a row at or below it.
+CREATE TABLE IF NOT EXISTS business_exporter.barrier (
+    source  text   NOT NULL,
+    hi      bigint NOT NULL,
+    holders text[] NOT NULL,
+    PRIMARY KEY (source, hi)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+-- Rows above the watermark that were counted.
+CREATE TABLE IF NOT EXISTS business_exporter.seen (
+    source text   NOT NULL,
+    id     bigint NOT NULL,
+    PRIMARY KEY (source, id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
 CREATE OR REPLACE FUNCTION business_exporter.move() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH taken AS (DELETE FROM business_exporter.delta RETURNING family, labels, le, n, s)
     INSERT INTO business_exporter.total AS t (family, labels, le, n, s)
