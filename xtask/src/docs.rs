@@ -40,6 +40,7 @@ const PAGES: &[(&str, Source)] = &[
     ("docker/tls/prometheus.yml", Source::Changed(variants::prometheus_with_tls)),
     ("docker/tls/datasources.yml", Source::Changed(variants::datasources_with_tls)),
     ("docker/remote-storage/prometheus.yml", Source::Changed(variants::prometheus_with_remote_write)),
+    ("docker/remote-storage/prometheus-tls.yml", Source::Changed(variants::prometheus_with_both)),
     (
         "docker/postgres/ledger.sql",
         Source::Program {

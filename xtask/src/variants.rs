@@ -28,7 +28,21 @@ fn add(to: &mut Value, settings: Value) {
 
 /// Who scrapes, and whom: by TLS, with a certificate and a password.
 pub(crate) fn prometheus_with_tls() -> Result<Value> {
+    Ok(with_tls(read(PROMETHEUS)?))
+}
+
+/// Sends every sample on to a store.
+pub(crate) fn prometheus_with_remote_write() -> Result<Value> {
     let mut config = read(PROMETHEUS)?;
+    add(&mut config, read(REMOTE_WRITE)?);
+    Ok(config)
+}
+
+pub(crate) fn prometheus_with_both() -> Result<Value> {
+    Ok(with_tls(prometheus_with_remote_write()?))
+}
+
+fn with_tls(mut config: Value) -> Value {
     let tls = json!({
         "ca_file": "/etc/tls/ca.crt",
         "cert_file": "/etc/tls/client.crt",
@@ -47,7 +61,7 @@ pub(crate) fn prometheus_with_tls() -> Result<Value> {
     for alertmanager in config["alerting"]["alertmanagers"].as_array_mut().into_iter().flatten() {
         add(alertmanager, secured.clone());
     }
-    Ok(config)
+    config
 }
 
 /// Grafana's way to both, likewise.
@@ -61,12 +75,5 @@ pub(crate) fn datasources_with_tls() -> Result<Value> {
         });
         add(source, json!({"basicAuth": true, "basicAuthUser": "monitoring", "secureJsonData": secrets}));
     }
-    Ok(config)
-}
-
-/// Sends every sample on to a store.
-pub(crate) fn prometheus_with_remote_write() -> Result<Value> {
-    let mut config = read(PROMETHEUS)?;
-    add(&mut config, read(REMOTE_WRITE)?);
     Ok(config)
 }

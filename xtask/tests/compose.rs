@@ -12,7 +12,16 @@ use serde_json::Value;
 use testkit::servers::{self, workspace_root};
 
 /// Overlays, alone and together where they can be.
-const STACKS: &[&[&str]] = &[&[], &["tls"], &["tls", "oidc"], &["ha"], &["remote-storage"], &["thanos"]];
+const STACKS: &[&[&str]] = &[
+    &[],
+    &["tls"],
+    &["tls", "oidc"],
+    &["ha"],
+    &["tls", "ha", "tls-ha"],
+    &["remote-storage"],
+    &["tls", "remote-storage", "tls-remote-storage"],
+    &["thanos"],
+];
 
 /// Ends by itself, or serves nothing.
 const NO_HEALTHCHECK: [&str; 3] = ["ledger", "migrate", "traffic"];
@@ -270,6 +279,41 @@ async fn prometheus_finds_every_job_among_the_services() -> Result<()> {
             let (host, _) = target.split_once(':').context(format!("{job}: {target}"))?;
             assert!(project["services"].get(host).is_some(), "{job}: no service {host}");
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn promtool_takes_every_configuration() -> Result<()> {
+    let (root, folder) = (workspace_root()?, tempfile::tempdir()?);
+    let promtool = servers::get("monitoring").await?.binary("promtool");
+    let read = |path: &str| -> Result<Value> {
+        let text = std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"))?;
+        serde_saphyr::from_str(&text).with_context(|| format!("reading {path}"))
+    };
+    let base = read("monitoring/prometheus/prometheus.yml")?;
+    let mut configs: BTreeMap<&str, Value> = BTreeMap::new();
+    for name in [
+        "tls/prometheus.yml",
+        "remote-storage/prometheus.yml",
+        "remote-storage/prometheus-tls.yml",
+        "remote-storage/store.yml",
+    ] {
+        configs.insert(name, read(&format!("docker/{name}"))?);
+    }
+    for name in ["remote-storage/mimir.yml", "remote-storage/thanos-receive.yml"] {
+        let mut config = base.clone();
+        config["remote_write"] = read(&format!("docker/{name}"))?["remote_write"].take();
+        assert_eq!(config["remote_write"].as_array().map(Vec::len), Some(1), "{name}");
+        configs.insert(name, config);
+    }
+    for (name, config) in configs {
+        // The files that it names are in containers.
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, config.to_string())?;
+        let output =
+            Command::new(&promtool).args(["check", "config", "--syntax-only"]).arg(&file).output()?;
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
 }

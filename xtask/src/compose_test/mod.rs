@@ -110,6 +110,8 @@ impl Project {
 
     fn without_overlays(&mut self) {
         self.files.truncate(2);
+        self.web = ("http", Vec::new());
+        self.port = 9090;
     }
 
     /// `docker compose` with these words.

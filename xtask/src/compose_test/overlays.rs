@@ -29,9 +29,14 @@ pub(super) async fn run(project: &mut Project) -> Result<()> {
     step("backup, destroy, restore: the same rows and samples", restored(project)).await?;
     project.down()?;
 
+    project.overlay("ha")?;
+    project.overlay("tls-ha")?;
+    step("docker/tls-ha.yml: two of each tell one alert, and one is enough", ha(project)).await?;
+    project.down()?;
+
     project.without_overlays();
     project.overlay("ha")?;
-    step("docker/ha.yml: two of each tell one alert, and one is enough", ha(project)).await?;
+    step("docker/ha.yml: likewise without TLS", ha(project)).await?;
     project.down()?;
 
     project.without_overlays();
@@ -243,13 +248,16 @@ async fn restored(project: &Project) -> Result<()> {
 
 /// The alerts of this name that an Alertmanager has.
 fn alerts(project: &Project, port: u16, name: &str) -> Result<Vec<Value>> {
-    let url = format!("http://127.0.0.1:{port}/api/v2/alerts?filter=alertname%3D{name}");
-    let text = project.engine.run(&["curl", "-q", "--silent", "--show-error", "--fail", &url])?;
+    let (scheme, options) = &project.web;
+    let url = format!("{scheme}://localhost:{port}/api/v2/alerts?filter=alertname%3D{name}");
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let text = project
+        .engine
+        .run(&[&["curl", "-q", "--silent", "--show-error", "--fail"], &options[..], &[&url]].concat())?;
     serde_json::from_str(&text).context("Alertmanager's answer")
 }
 
 async fn ha(project: &mut Project) -> Result<()> {
-    project.web = ("http", Vec::new());
     project.up(&[])?;
     for port in [9090, 9091] {
         project.port = port;

@@ -1,6 +1,7 @@
 //! business-exporter against a real server with the schema of the backend: the binary as users run it.
 
 mod background;
+mod compose;
 mod exactness;
 mod faults;
 mod ledger;
