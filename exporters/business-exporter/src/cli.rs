@@ -58,7 +58,7 @@ pub struct CheckArgs {
 
 /// Which SQL to print; in this order if several.
 #[derive(Clone, clap::Args)]
-#[group(required = true, multiple = true)]
+#[command(group = clap::ArgGroup::new("what").args(["uninstall", "install", "grants"]).required(true).multiple(true))]
 pub struct DdlArgs {
     /// What removes the ledger with all that it counted
     #[arg(long)]
@@ -69,6 +69,9 @@ pub struct DdlArgs {
     /// What lets this role of the exporter read and fold the ledger
     #[arg(long, value_name = "ROLE")]
     pub grants: Option<String>,
+    /// Of which database of the definition, when several have events
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
 }
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ impl Mode {
 #[serde(deny_unknown_fields)]
 pub(super) struct Event {
     pub(super) name: Spanned<String>,
+    pub(super) database: Option<Spanned<String>>,
     table: Spanned<String>,
     key: Option<Spanned<String>>,
     on: Operation,
@@ -242,27 +243,26 @@ impl EventDefinition {
 }
 
 impl Check<'_> {
-    /// That tables of which it is said that they only grow have no event that says otherwise.
-    pub(super) fn append_only(
-        &self,
-        events: &[Event],
-        definitions: &[EventDefinition],
-    ) -> Result<(), ConfigError> {
-        for (event, definition) in events.iter().zip(definitions) {
-            let grows = definition.emit.iter().find(|emission| emission.family.append_only);
-            let Some(family) = grows.map(|emission| &emission.family.desc.name) else { continue };
-            let changes =
-                |other: &&EventDefinition| other.table == definition.table && other.on != Operation::Insert;
-            if let Some(other) = definitions.iter().find(changes) {
+    /// That a table of which it is said that it only grows has no event that says otherwise.
+    pub(super) fn append_only(&self, event: &Event, events: &[EventDefinition]) -> Result<(), ConfigError> {
+        let Some(definition) = events.iter().find(|definition| definition.name == event.name.value) else {
+            return Ok(());
+        };
+        let grows = definition.emit.iter().find(|emission| emission.family.append_only);
+        let changes =
+            |other: &&EventDefinition| other.table == definition.table && other.on != Operation::Insert;
+        match (grows, events.iter().find(changes)) {
+            (Some(grows), Some(other)) => {
                 let message = format!(
-                    "{family} has append_only, but rows of {} change: there is the event {:?}",
+                    "{} has append_only, but rows of {} change: there is the event {:?}",
+                    grows.family.desc.name,
                     definition.source(),
                     other.name
                 );
-                return self.fail(&event.name, message);
+                self.fail(&event.name, message)
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Schema and name of a table.
@@ -285,13 +285,8 @@ impl Check<'_> {
     }
 
     /// That no family is filled by both queries and events: they count differently.
-    pub(super) fn fed_once(
-        &self,
-        events: &[Event],
-        from_queries: &BTreeSet<&str>,
-    ) -> Result<(), ConfigError> {
-        let emits = events.iter().flat_map(|event| &event.emit);
-        match emits.map(|emit| &emit.family).find(|family| from_queries.contains(family.value.as_str())) {
+    pub(super) fn fed_once(&self, event: &Event, from_queries: &BTreeSet<String>) -> Result<(), ConfigError> {
+        match event.emit.iter().map(|emit| &emit.family).find(|family| from_queries.contains(&family.value)) {
             Some(family) => self
                 .fail(family, format!("family {:?} is filled by a query already; use another", family.value)),
             None => Ok(()),

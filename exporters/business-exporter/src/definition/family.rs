@@ -30,6 +30,7 @@ pub(super) struct Family {
     labels: Labels,
     init: Option<Init>,
     buckets: Option<Vec<f64>>,
+    states: Option<Vec<String>>,
     #[serde(default)]
     append_only: bool,
 }
@@ -75,6 +76,8 @@ enum FamilyType {
     Counter,
     Gauge,
     Histogram,
+    Info,
+    StateSet,
 }
 
 /// A family, shared by everything that fills it.
@@ -88,6 +91,8 @@ pub struct FamilyDefinition {
     pub init: Option<Init>,
     /// Finite upper bounds of a histogram, ascending; empty for other types.
     pub buckets: Vec<f64>,
+    /// Every state of a state set; empty for other types.
+    pub states: Vec<String>,
     /// Whether rows that fill it are neither changed nor deleted, as far as the definition's author knows.
     pub append_only: bool,
     /// Samples or events that no domain took.
@@ -101,7 +106,15 @@ impl FamilyDefinition {
         let domain = Domain { values: Some(values.into_iter().collect()), ..Domain::default() };
         let labels = BTreeMap::from([(label.to_owned(), Label::new(domain))]);
         let (buckets, rejections) = (Vec::new(), Rejections::default());
-        FamilyDefinition { desc, labels, init: None, buckets, append_only: true, rejections }
+        FamilyDefinition {
+            desc,
+            labels,
+            init: None,
+            buckets,
+            states: Vec::new(),
+            append_only: true,
+            rejections,
+        }
     }
 }
 
@@ -119,10 +132,16 @@ impl Family {
             FamilyType::Counter => (Kind::Counter, "counter"),
             FamilyType::Gauge => (Kind::Gauge, "gauge"),
             FamilyType::Histogram => (Kind::Histogram, "histogram"),
+            FamilyType::Info => (Kind::Info, "info"),
+            FamilyType::StateSet => (Kind::StateSet, "stateset"),
         };
         if kind == Kind::Counter {
             if !name.ends_with("_total") {
                 return Err(format!("a counter ends in _total; rename {name}, or make it a gauge"));
+            }
+        } else if kind == Kind::Info {
+            if !name.ends_with("_info") {
+                return Err(format!("an info ends in _info; rename {name}, or make it a gauge"));
             }
         } else if let Some(suffix) = SUFFIXES.iter().find(|suffix| name.ends_with(**suffix)) {
             return Err(format!("a {word} does not end in {suffix}; rename {name}"));
@@ -139,9 +158,12 @@ impl Family {
             ));
         }
         let buckets = self.buckets(kind)?;
+        let states = self.states(kind)?;
         let mut labels = BTreeMap::new();
         for (label, domain) in self.labels.domains() {
-            if !is_label_name(label) || label.starts_with("__") || RESERVED_LABELS.contains(&label.as_str()) {
+            let reserved =
+                RESERVED_LABELS.contains(&label.as_str()) || kind == Kind::StateSet && label == name;
+            if !is_label_name(label) || label.starts_with("__") || reserved {
                 return Err(format!("{label:?} of {name} is not a label name, or a reserved one"));
             }
             domain.check().map_err(|problem| format!("label {label} of {name}: {problem}"))?;
@@ -154,7 +176,7 @@ impl Family {
             desc = desc.with_unit(unit.clone());
         }
         let (init, append_only, rejections) = (self.init, self.append_only, Rejections::default());
-        Ok(FamilyDefinition { desc, labels, init, buckets, append_only, rejections })
+        Ok(FamilyDefinition { desc, labels, init, buckets, states, append_only, rejections })
     }
 
     fn buckets(&self, kind: Kind) -> Result<Vec<f64>, String> {
@@ -171,6 +193,21 @@ impl Family {
                 Err(format!("{name} needs buckets: its finite upper bounds, ascending; +Inf is added"))
             }
             (_, Some(_)) => Err(format!("{name} has buckets, which are for histograms")),
+            (_, None) => Ok(Vec::new()),
+        }
+    }
+
+    fn states(&self, kind: Kind) -> Result<Vec<String>, String> {
+        let name = &self.name.value;
+        match (kind, &self.states) {
+            (Kind::StateSet, Some(states)) if !states.is_empty() => {
+                match states.iter().collect::<BTreeSet<_>>().len() == states.len() {
+                    true => Ok(states.clone()),
+                    false => Err(format!("a state of {name} stands twice")),
+                }
+            }
+            (Kind::StateSet, _) => Err(format!("{name} needs states: all that there can be")),
+            (_, Some(_)) => Err(format!("{name} has states, which are for statesets")),
             (_, None) => Ok(Vec::new()),
         }
     }

@@ -9,6 +9,7 @@ use exposition::Kind;
 use pg_client::statement;
 use serde::Deserialize;
 
+use super::event::is_plain;
 use super::family::{FamilyDefinition, Init};
 use super::{Check, Defaults, Families};
 
@@ -17,6 +18,9 @@ use super::{Check, Defaults, Families};
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
     pub(super) name: Spanned<String>,
+    pub(super) database: Option<Spanned<String>>,
+    #[serde(default)]
+    requires: Requirements,
     sql: Option<Spanned<String>>,
     pub(super) sql_file: Option<Spanned<String>>,
     refresh: Option<Spanned<GoDuration>>,
@@ -27,6 +31,55 @@ pub(super) struct Query {
     #[serde(default)]
     null_value: NullValue,
     emit: Vec<Emit>,
+}
+
+/// Where a query makes sense. Elsewhere it is not run, which is no failure.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Requirements {
+    /// PostgreSQL of this major release or later.
+    pub min_version: Option<u32>,
+    /// PostgreSQL of this major release or earlier.
+    pub max_version: Option<u32>,
+    /// A server of this role.
+    pub role: Option<Role>,
+    /// An extension that is installed in the database.
+    pub extension: Option<String>,
+    /// A table, view or other relation that exists, as `schema.name`.
+    pub relation: Option<String>,
+}
+
+impl Requirements {
+    /// That names can stand in SQL, and that some version fits.
+    fn check(&self) -> Result<(), String> {
+        if let Some(name) = self.extension.as_ref().filter(|name| !is_plain(name)) {
+            return Err(format!("{name:?} is not the name of an extension"));
+        }
+        if let Some(name) = &self.relation
+            && !name.split_once('.').is_some_and(|(schema, name)| is_plain(schema) && is_plain(name))
+        {
+            return Err(format!("write the relation as schema.name, not as {name:?}"));
+        }
+        match (self.min_version, self.max_version) {
+            (Some(min), Some(max)) if min > max => {
+                Err(format!("no version is {min} or later and {max} or earlier"))
+            }
+            (min, max) => match [min, max].into_iter().flatten().find(|version| *version >= 1000) {
+                Some(version) => Err(format!("versions are major releases such as 15, not {version}")),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// What a server is to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It takes writes.
+    Primary,
+    /// It replays what another one writes.
+    Standby,
 }
 
 /// What a NULL in a value column means.
@@ -48,6 +101,11 @@ struct Emit {
     family: Spanned<String>,
     value: Option<String>,
     pivot: Option<Pivot>,
+    state: Option<String>,
+    /// Columns of a histogram: the upper bound of a bucket, the observations in it alone, and their sum.
+    le: Option<String>,
+    count: Option<String>,
+    sum: Option<String>,
     /// Label columns; a column has the label's name, or `{label: column}` says which.
     #[serde(default)]
     labels: Vec<LabelColumn>,
@@ -74,6 +132,8 @@ enum LabelColumn {
 pub struct QueryDefinition {
     /// Name in metrics and messages.
     pub name: String,
+    /// Where it is run.
+    pub requires: Requirements,
     /// One statement.
     pub sql: String,
     /// It runs in the background, with this pause between, and scrapes show its last result; without it, it runs in each
@@ -120,6 +180,19 @@ pub enum Values {
         /// The columns, whose names are its values.
         columns: Vec<String>,
     },
+    /// Each row is one bucket.
+    Buckets {
+        /// The column of upper bounds; NULL is +Inf.
+        le: String,
+        /// The column of observations above the bound before, up to this one.
+        count: String,
+        /// The column of their sum.
+        sum: Option<String>,
+    },
+    /// The column has the current state.
+    State(String),
+    /// The value is 1.
+    Info,
 }
 
 impl Emission {
@@ -131,8 +204,8 @@ impl Emission {
     /// Number of series that are there before any row.
     fn initial_series(&self) -> usize {
         let pivot = match &self.values {
-            Values::Column(_) => 1,
             Values::Pivot { columns, .. } => columns.len(),
+            _ => 1,
         };
         let values =
             |label: &String| self.family.labels.get(label)?.domain().closed().map(|values| values.len());
@@ -173,6 +246,7 @@ impl Query {
                 format!("init: zero makes {count} series of {name}, more than max_series = {max_series}");
             return check.fail(&self.name, message);
         }
+        self.requires.check().or_else(|problem| check.fail(&self.name, problem))?;
         if let Some(refresh) = self.refresh.as_ref().filter(|refresh| refresh.value.get().is_zero()) {
             return check.fail(
                 refresh,
@@ -181,6 +255,7 @@ impl Query {
         }
         Ok(QueryDefinition {
             name: name.clone(),
+            requires: self.requires.clone(),
             sql,
             refresh: self.refresh.as_ref().map(|refresh| refresh.value.get()),
             hold_max: defaults.hold_max.get(),
@@ -198,20 +273,11 @@ impl Emit {
     fn emission(&self, check: &Check<'_>, families: &Families) -> Result<Emission, ConfigError> {
         let family = check.family(&self.family, families)?;
         let name = &family.desc.name;
-        if family.desc.kind == Kind::Histogram {
-            return check.fail(&self.family, format!("{name} is a histogram, which only events fill"));
-        }
         if family.desc.kind == Kind::Counter && family.init == Some(Init::Zero) {
             let message = "init: zero is for gauges and for what events fill; the zero of a counter that a query fills comes from its query";
             return check.fail(&self.family, format!("{name}: {message}"));
         }
-        let values = match (&self.value, &self.pivot) {
-            (Some(column), None) => Values::Column(column.clone()),
-            (None, Some(pivot)) => {
-                Values::Pivot { label: pivot.label.clone(), columns: pivot.columns.clone() }
-            }
-            _ => return check.fail(&self.family, format!("{name} needs either a value column or a pivot")),
-        };
+        let values = self.values(check, &family)?;
         let mut labels = Vec::new();
         for label in &self.labels {
             match label {
@@ -221,7 +287,7 @@ impl Emit {
         }
         let pivot_label = match &values {
             Values::Pivot { label, .. } => Some(label),
-            Values::Column(_) => None,
+            _ => None,
         };
         let given: Vec<&String> = labels
             .iter()
@@ -247,6 +313,44 @@ impl Emit {
         }
         let static_labels = self.static_labels.clone().into_iter().collect();
         Ok(Emission { family, labels, static_labels, values })
+    }
+
+    fn values(&self, check: &Check<'_>, family: &FamilyDefinition) -> Result<Values, ConfigError> {
+        let name = &family.desc.name;
+        let Emit { value, pivot, state, le, count, sum, .. } = self;
+        let wanted = match family.desc.kind {
+            Kind::Histogram => match (le, count, value, pivot, state) {
+                (Some(le), Some(count), None, None, None) => {
+                    let (le, count, sum) = (le.clone(), count.clone(), sum.clone());
+                    return Ok(Values::Buckets { le, count, sum });
+                }
+                _ => "the columns le and count, and may have sum",
+            },
+            Kind::StateSet => match (state, value, pivot) {
+                (Some(state), None, None) if le.is_none() && count.is_none() && sum.is_none() => {
+                    return Ok(Values::State(state.clone()));
+                }
+                _ => "a state column",
+            },
+            Kind::Info => {
+                let columns = [value, state, le, count, sum];
+                if pivot.is_none() && columns.iter().all(|column| column.is_none()) {
+                    return Ok(Values::Info);
+                }
+                "labels and no value"
+            }
+            _ if [state, le, count, sum].iter().any(|column| column.is_some()) => {
+                "either a value column or a pivot"
+            }
+            _ => match (value, pivot) {
+                (Some(column), None) => return Ok(Values::Column(column.clone())),
+                (None, Some(Pivot { label, columns })) => {
+                    return Ok(Values::Pivot { label: label.clone(), columns: columns.clone() });
+                }
+                _ => "either a value column or a pivot",
+            },
+        };
+        check.fail(&self.family, format!("{name} needs {wanted}"))
     }
 }
 

@@ -10,7 +10,8 @@ use super::{Check, event};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Stock {
-    table: Spanned<String>,
+    pub(super) database: Option<Spanned<String>>,
+    pub(super) table: Spanned<String>,
     by: Spanned<String>,
     created: Spanned<String>,
     moved: Option<Spanned<String>>,

@@ -3,6 +3,7 @@
 mod background;
 mod exactness;
 mod faults;
+mod language;
 mod ledger;
 mod modes;
 mod security;
@@ -41,6 +42,13 @@ impl Definition {
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("metrics.yml"), text)?;
         Ok(Definition(folder))
+    }
+
+    /// Writes a file beside the definition, or the definition itself.
+    fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.0.path().join(name);
+        std::fs::create_dir_all(path.parent().context("no folder")?)?;
+        Ok(std::fs::write(path, text)?)
     }
 
     fn path(&self) -> String {
