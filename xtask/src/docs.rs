@@ -32,6 +32,7 @@ enum Source {
 const PAGES: &[(&str, Source)] = &[
     ("docs/collectors.md", Source::Program { program: "pg-exporter", command: "collectors" }),
     ("docs/redis-families.md", Source::Program { program: "redis-exporter", command: "families" }),
+    ("docs/business-keys.md", Source::Program { program: "business-exporter", command: "keys" }),
     ("docs/alerts.md", Source::Alerts),
 ];
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use exporter_kit::app::WebArgs;
 
+use crate::convert;
+
 /// SQL queries and events of tables become Prometheus metrics.
 #[derive(Parser)]
 #[command(name = "business-exporter", version)]
@@ -46,6 +48,10 @@ pub enum Command {
     Reconcile,
     /// Print the SQL that the owner of the tables runs to have events counted; nothing is connected or run
     Ddl(DdlArgs),
+    /// Print the definition that gives the same samples as a file of another exporter
+    Convert(ConvertArgs),
+    /// Print the reference of all keys of a definition
+    Keys,
 }
 
 /// How much to check.
@@ -54,6 +60,16 @@ pub struct CheckArgs {
     /// Also what the role may do, what the planner expects of each query, and the page that results
     #[arg(long)]
     pub connect: bool,
+}
+
+/// What to convert.
+#[derive(Clone, clap::Args)]
+pub struct ConvertArgs {
+    /// The exporter that the file is for
+    #[arg(long, value_enum)]
+    pub from: convert::Format,
+    /// The file
+    pub file: PathBuf,
 }
 
 /// Which SQL to print; in this order if several.

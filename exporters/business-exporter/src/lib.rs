@@ -11,16 +11,20 @@
 //! - [`session`]: the kept connection, for the length of one pass.
 //! - [`source`]: a database as the scrape engine sees it.
 //! - [`exporter`]: all databases on one page, and the definition that may be read again.
+//! - [`convert`]: definitions of other exporters become ours.
+//! - [`keys`]: the reference of all keys.
 //! - [`cli`]: commands and flags.
 
 pub mod background;
 pub mod check;
 pub mod cli;
 pub mod collector;
+pub mod convert;
 pub mod counters;
 pub mod definition;
 pub mod domain;
 pub mod exporter;
+pub mod keys;
 pub mod session;
 pub mod source;
 pub mod target;

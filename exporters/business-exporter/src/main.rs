@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use business_exporter::check;
-use business_exporter::cli::{Cli, Command, DdlArgs};
+use business_exporter::cli::{Cli, Command, ConvertArgs, DdlArgs};
+use business_exporter::convert;
 use business_exporter::counters::{ddl, stock};
 use business_exporter::definition::{self, Definition, Definitions};
 use business_exporter::exporter::{Exporter, Loaded};
+use business_exporter::keys;
 use business_exporter::target::Target;
 use exporter_kit::app::{App, Failure, OrFailure, block_on, exit};
 use exporter_kit::scrape::Selection;
@@ -22,6 +24,11 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Failure> {
     log::init(cli.web.log_level, cli.web.log_format).or_failed()?;
+    match &cli.command {
+        Some(Command::Convert(arguments)) => return print_converted(arguments),
+        Some(Command::Keys) => return print_keys(),
+        _ => {}
+    }
     let definitions = definition::load(&cli.config).or_misconfigured()?;
     match &cli.command {
         Some(Command::Check(arguments)) => {
@@ -34,8 +41,21 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Some(Command::Once) => block_on(once(cli, definitions)),
         Some(Command::Reconcile) => block_on(reconcile(&definitions)),
         Some(Command::Ddl(arguments)) => print_ddl(arguments, &definitions),
-        Some(Command::Run) | None => block_on(serve(cli, definitions)),
+        // The last two are done above, without a definition.
+        Some(Command::Run | Command::Convert(_) | Command::Keys) | None => block_on(serve(cli, definitions)),
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the definition is what the command is for")]
+fn print_converted(arguments: &ConvertArgs) -> Result<(), Failure> {
+    print!("{}", convert::convert(&arguments.file, arguments.from).or_misconfigured()?);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the reference is what the command is for")]
+fn print_keys() -> Result<(), Failure> {
+    print!("{}", keys::reference());
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the SQL is what the command is for")]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use exporter_kit::config::Spanned;
 use exposition::{Desc, Kind, is_label_name, is_metric_name};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::domain::{Domain, Label, Rejections};
@@ -18,25 +19,39 @@ const SUFFIXES: [&str; 5] = ["_total", "_bucket", "_count", "_sum", "_info"];
 const RESERVED_LABELS: [&str; 2] = ["le", "quantile"];
 
 /// A family as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Family {
+    /// Name of the metric
+    #[schemars(with = "String")]
     pub(super) name: Spanned<String>,
+    /// Type of the metric
     #[serde(rename = "type")]
     kind: FamilyType,
+    /// What it means, for people
     help: String,
+    /// The unit, which is the end of the name
     unit: Option<String>,
+    /// Names of the labels, or a map of name to the values that there can be
     #[serde(default)]
     labels: Labels,
+    /// Which series are there before a row or an event has them; default: `zero` for what events fill and whose labels
+    /// have known values, else `observed`
     init: Option<Init>,
+    /// Finite upper bounds of a histogram, ascending; `+Inf` is added
     buckets: Option<Vec<f64>>,
+    /// Every state of a stateset
     states: Option<Vec<String>>,
+    /// Rows that fill it are never changed or deleted: it may be counted by mode `snapshot`
     #[serde(default)]
     append_only: bool,
+    /// Takes a name that ends as those of another type do, as it was elsewhere
+    #[serde(default)]
+    any_name: bool,
 }
 
 /// The labels of a family: their names, or with the domain of each.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "labels are a list of names, or a map of name to {values, enum, max, other}")]
 enum Labels {
     Any(Vec<String>),
@@ -59,7 +74,7 @@ impl Labels {
 }
 
 /// Which series of a family there are before a row or an event has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
     /// None: what queries fill has this by default.
@@ -70,7 +85,7 @@ pub enum Init {
 }
 
 /// The types that a definition may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum FamilyType {
     Counter,
@@ -135,7 +150,9 @@ impl Family {
             FamilyType::Info => (Kind::Info, "info"),
             FamilyType::StateSet => (Kind::StateSet, "stateset"),
         };
-        if kind == Kind::Counter {
+        if self.any_name {
+            // As it was elsewhere.
+        } else if kind == Kind::Counter {
             if !name.ends_with("_total") {
                 return Err(format!("a counter ends in _total; rename {name}, or make it a gauge"));
             }
@@ -146,7 +163,7 @@ impl Family {
         } else if let Some(suffix) = SUFFIXES.iter().find(|suffix| name.ends_with(**suffix)) {
             return Err(format!("a {word} does not end in {suffix}; rename {name}"));
         }
-        if self.help.trim().is_empty() {
+        if self.help.trim().is_empty() && !self.any_name {
             return Err(format!("{name} needs a help text"));
         }
         let base = name.strip_suffix("_total").unwrap_or(name);

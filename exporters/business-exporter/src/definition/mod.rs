@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use exporter_kit::config::{self, ConfigError, GoDuration, Secret, Spanned};
 use exporter_kit::targets::glob;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::event::Event;
@@ -27,24 +28,37 @@ pub use self::stock::StockDefinition;
 use crate::counters::events;
 
 /// The file as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub struct File {
+    /// 1
+    #[schemars(with = "u32")]
     version: Spanned<u32>,
+    /// The database that everything is read from; or write `databases`
     database: Option<Database>,
+    /// Several databases: each event, stock and query says under `database` which one it is for
+    #[schemars(with = "Option<Vec<Database>>")]
     databases: Option<Spanned<Vec<Database>>>,
+    /// Limits of queries that set none
     #[serde(default)]
     defaults: Defaults,
+    /// How events are counted
     #[serde(default)]
     counters: Counters,
+    /// Files with more families, events, stocks and queries, relative to this one; `*` may stand in the last part
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     include: Vec<Spanned<String>>,
+    /// What events and queries fill
     #[serde(default)]
     families: Vec<Family>,
+    /// What happens to rows of tables, and what is counted then
     #[serde(default)]
     events: Vec<Event>,
+    /// What counters are compared with, row by row
     #[serde(default)]
     stocks: Vec<Stock>,
+    /// What is read
     #[serde(default)]
     queries: Vec<Query>,
 }
@@ -64,24 +78,27 @@ struct Included {
 }
 
 /// A database that queries run on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// Name in `business_exporter_up{database}`, and where events and queries say which one they are for.
+    /// Name in the label `database` of the exporter's own metrics, and where others say which one they are for
     #[serde(default = "Database::default_name")]
     pub name: String,
-    /// Connection string as libpq reads it; default: the environment variable DATABASE_URL.
+    /// Connection string as libpq reads it: text, `{env: NAME}`, `{file: PATH}` or `{command: [program, argument]}`;
+    /// default: `{env: DATABASE_URL}`
     #[serde(default = "Database::default_dsn")]
+    #[schemars(with = "Option<String>")]
     pub dsn: Secret,
-    /// Password, read anew at each connect; default: the connection string's.
+    /// Password, written like `dsn`; default: the connection string's
+    #[schemars(with = "Option<String>")]
     pub password: Option<Secret>,
-    /// Whether a role that may do everything is refused.
+    /// What becomes of a superuser
     #[serde(default)]
     pub role_check: RoleCheck,
 }
 
 /// What becomes of a role that may do more than the exporter needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RoleCheck {
     /// It may work.
@@ -113,18 +130,21 @@ impl Default for Database {
 }
 
 /// Limits of queries that set none.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
-    /// The server cancels a statement after this time.
+    /// The server cancels a statement after this time
+    #[schemars(with = "String")]
     pub timeout: GoDuration,
-    /// The server cancels a statement after waiting this long for one lock.
+    /// The server cancels a statement after waiting this long for one lock
+    #[schemars(with = "String")]
     pub lock_timeout: GoDuration,
-    /// One row more, and a query fails.
+    /// One row more, and a query fails
     pub max_rows: usize,
-    /// One series of a family more, and a query fails.
+    /// One series of a family more, and a query fails
     pub max_series: usize,
-    /// How long the last result of a query in the background is shown while it fails.
+    /// How long the last result of a query in the background is shown while it fails
+    #[schemars(with = "String")]
     pub hold_max: GoDuration,
 }
 

@@ -7,34 +7,54 @@ use std::time::Duration;
 use exporter_kit::config::{ConfigError, GoDuration, Spanned};
 use exposition::Kind;
 use pg_client::statement;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::event::is_plain;
 use super::family::{FamilyDefinition, Init};
 use super::{Check, Defaults, Families};
 
 /// A query as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
+    /// Name in metrics
+    #[schemars(with = "String")]
     pub(super) name: Spanned<String>,
+    /// Which database, if there are several
+    #[schemars(with = "Option<String>")]
     pub(super) database: Option<Spanned<String>>,
+    /// Where it makes sense; elsewhere it is not run, and that is no failure
     #[serde(default)]
     requires: Requirements,
+    /// One reading statement
+    #[schemars(with = "Option<String>")]
     sql: Option<Spanned<String>>,
+    /// File with the statement instead, relative to this one
+    #[schemars(with = "Option<String>")]
     pub(super) sql_file: Option<Spanned<String>>,
+    /// Runs in the background with this pause between, and scrapes show the last result; default: in each scrape
+    #[schemars(with = "Option<String>")]
     refresh: Option<Spanned<GoDuration>>,
+    /// As in `defaults`
+    #[schemars(with = "Option<String>")]
     timeout: Option<GoDuration>,
+    /// As in `defaults`
+    #[schemars(with = "Option<String>")]
     lock_timeout: Option<GoDuration>,
+    /// As in `defaults`
     max_rows: Option<usize>,
+    /// As in `defaults`
     max_series: Option<usize>,
+    /// What a NULL in a column of values means
     #[serde(default)]
     null_value: NullValue,
+    /// What is made of each row
     emit: Vec<Emit>,
 }
 
 /// Where a query makes sense. Elsewhere it is not run, which is no failure.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Requirements {
     /// PostgreSQL of this major release or later.
@@ -73,7 +93,7 @@ impl Requirements {
 }
 
 /// What a server is to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It takes writes.
@@ -83,7 +103,7 @@ pub enum Role {
 }
 
 /// What a NULL in a value column means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NullValue {
     /// There is no sample.
@@ -95,32 +115,43 @@ pub enum NullValue {
     Error,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "QueryEmit")]
 struct Emit {
+    /// The family
+    #[schemars(with = "String")]
     family: Spanned<String>,
+    /// The column of the values
     value: Option<String>,
+    /// Several columns of values instead, each for one value of a label
     pivot: Option<Pivot>,
+    /// The column of a stateset's current state
     state: Option<String>,
-    /// Columns of a histogram: the upper bound of a bucket, the observations in it alone, and their sum.
+    /// The column of a histogram's upper bounds, one a row; NULL is `+Inf`
     le: Option<String>,
+    /// The column of the observations above the bound before and up to this one
     count: Option<String>,
+    /// The column of their sum
     sum: Option<String>,
-    /// Label columns; a column has the label's name, or `{label: column}` says which.
+    /// Columns that have the labels' names, or `{label: column}`; NULL is `unknown`
     #[serde(default)]
     labels: Vec<LabelColumn>,
+    /// Labels with a fixed value
     #[serde(default)]
     static_labels: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Pivot {
+    /// The label
     label: String,
+    /// The columns, whose names are the label's values
     columns: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum LabelColumn {
     Same(String),

@@ -12,11 +12,17 @@ use testkit::http::Request;
 use testkit::page::{promtool_findings, value};
 use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres, Version, in_full};
 
-use crate::{Definition, failure, outcome};
+use crate::{Definition, failure, outcome, server};
 
+#[rstest]
 #[tokio::test]
-async fn several_databases_are_one_page_and_fail_apart() -> anyhow::Result<()> {
-    let (shop, mut stock) = (Postgres::start().await?, Postgres::start().await?);
+async fn several_databases_are_one_page_and_fail_apart(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (shop, mut stock) = (server(major).await?, server(major).await?);
     shop.sql("CREATE TABLE orders (id serial PRIMARY KEY); GRANT SELECT ON orders TO exporter").await?;
     let text = format!(
         "
@@ -99,9 +105,15 @@ events: [{name: made, table: public.items, on: insert, emit: [{family: made_tota
 queries: [{name: one, refresh: 1h, sql: SELECT 1 AS v, emit: [{family: one, value: v}]}]
 ";
 
+#[rstest]
 #[tokio::test]
-async fn a_definition_is_read_again_and_a_bad_one_changes_nothing() -> anyhow::Result<()> {
-    let server = Postgres::start().await?;
+async fn a_definition_is_read_again_and_a_bad_one_changes_nothing(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = server(major).await?;
     server.sql("CREATE TABLE items (id serial PRIMARY KEY)").await?;
     let definition = Definition::new(COUNTED)?;
     definition.install(&server).await?;
@@ -153,9 +165,13 @@ async fn a_definition_is_read_again_and_a_bad_one_changes_nothing() -> anyhow::R
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn files_include_others() -> anyhow::Result<()> {
-    let server = Postgres::start().await?;
+async fn files_include_others(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = server(major).await?;
     let definition = Definition::new("version: 1\ninclude: [conf.d/*.yml, more/last.yml]\n")?;
     let part = |name: &str| {
         format!(
@@ -273,9 +289,15 @@ queries:
 - {name: wrong, sql: 'SELECT 7 AS le, 3 AS n', emit: [{family: wrong, le: le, count: n}]}
 ";
 
+#[rstest]
 #[tokio::test]
-async fn every_type_of_family_can_be_filled() -> anyhow::Result<()> {
-    let server = Postgres::start().await?;
+async fn every_type_of_family_can_be_filled(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = server(major).await?;
     let exporter = Definition::new(TYPES)?.exporter(&server.dsn()).await?;
     let page = exporter.scrape(10.0).await?;
     for (name, labels, expected) in [
@@ -317,9 +339,15 @@ async fn every_type_of_family_can_be_filled() -> anyhow::Result<()> {
 }
 
 /// The whole connection string is in a file that is rotated, and that is seen when the server refuses the old one.
+#[rstest]
 #[tokio::test]
-async fn a_rotated_connection_string_needs_no_restart() -> anyhow::Result<()> {
-    let server = Postgres::start().await?;
+async fn a_rotated_connection_string_needs_no_restart(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = server(major).await?;
     let text = "
 version: 1
 database: {dsn: {file: FOLDER/dsn}}

@@ -1,6 +1,7 @@
 //! business-exporter against a real server with the schema of the backend: the binary as users run it.
 
 mod background;
+mod convert;
 mod exactness;
 mod faults;
 mod language;
@@ -16,14 +17,19 @@ use std::process::{Command, Output};
 use anyhow::Context;
 use tempfile::TempDir;
 use testkit::exporter::Exporter;
-use testkit::postgres::Postgres;
+use testkit::postgres::{Postgres, Version};
 
 /// The schema of the backend.
 const SCHEMA: &str = include_str!("../../../../backend/migrations/0001_schema.sql");
 
+/// A server of a major release.
+async fn server(major: u32) -> anyhow::Result<Postgres> {
+    Postgres::builder().version(Version::Major(major)).start().await
+}
+
 /// A server with the backend's tables, which the exporter may read.
-async fn database() -> anyhow::Result<Postgres> {
-    let server = Postgres::start().await?;
+async fn database(major: u32) -> anyhow::Result<Postgres> {
+    let server = server(major).await?;
     server.sql(SCHEMA).await?;
     server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO exporter").await?;
     Ok(server)
