@@ -12,11 +12,13 @@ use business_exporter::definition::{self, Definition, Definitions};
 use business_exporter::exporter::{Exporter, Loaded};
 use business_exporter::keys;
 use business_exporter::target::Target;
-use exporter_kit::app::{App, Failure, OrFailure, block_on, exit};
+use exporter_kit::app::{App, Failure, OrFailure, block_on, exit, healthcheck};
 use exporter_kit::scrape::Selection;
 use exporter_kit::telemetry::log;
 use pg_client::{Limits, Session};
 use tokio::time::Instant;
+
+const PORT: u16 = 9188;
 
 fn main() -> ExitCode {
     exit("business-exporter", run(&Cli::parse_args()))
@@ -27,6 +29,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Some(Command::Convert(arguments)) => return print_converted(arguments),
         Some(Command::Keys) => return print_keys(),
+        Some(Command::Healthcheck) => {
+            let web = cli.web.web(PORT);
+            return block_on(async { healthcheck(&web.server, "/-/healthy").await.or_failed() });
+        }
         _ => {}
     }
     let definitions = definition::load(&cli.config).or_misconfigured()?;
@@ -41,8 +47,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Some(Command::Once) => block_on(once(cli, definitions)),
         Some(Command::Reconcile) => block_on(reconcile(&definitions)),
         Some(Command::Ddl(arguments)) => print_ddl(arguments, &definitions),
-        // The last two are done above, without a definition.
-        Some(Command::Run | Command::Convert(_) | Command::Keys) | None => block_on(serve(cli, definitions)),
+        // The last three are done above, without a definition.
+        Some(Command::Run | Command::Convert(_) | Command::Keys | Command::Healthcheck) | None => {
+            block_on(serve(cli, definitions))
+        }
     }
 }
 
@@ -149,7 +157,7 @@ async fn check_connected(cli: &Cli, definitions: Definitions) -> Result<(), Fail
 }
 
 async fn serve(cli: &Cli, definitions: Definitions) -> Result<(), Failure> {
-    let mut web = cli.web.web(9188);
+    let mut web = cli.web.web(PORT);
     // All names here follow the rules, so nothing is lost in OpenMetrics.
     web.enable_openmetrics = true;
     let max_series = cli.web.max_series;
