@@ -36,6 +36,7 @@ enum Source {
 const PAGES: &[(&str, Source)] = &[
     ("docs/collectors.md", Source::Program { program: "pg-exporter", arguments: &["collectors"] }),
     ("docs/redis-families.md", Source::Program { program: "redis-exporter", arguments: &["families"] }),
+    ("docs/business-keys.md", Source::Program { program: "business-exporter", arguments: &["keys"] }),
     ("docs/alerts.md", Source::Alerts),
     ("docker/tls/prometheus.yml", Source::Changed(variants::prometheus_with_tls)),
     ("docker/tls/datasources.yml", Source::Changed(variants::datasources_with_tls)),

@@ -3,22 +3,23 @@
 use std::sync::Arc;
 
 use exporter_kit::collector::Collector;
-use pg_client::Warm;
 use tokio::time::{Instant, sleep_until};
 
 use crate::collector::QueryCollector;
 use crate::definition::RoleCheck;
+use crate::target::Target;
 
 /// Runs each query when its pause is over, until it is dropped. A query that takes long delays the others, so that the
 /// database never has more than one of them to do.
-pub async fn run(queries: Vec<Arc<QueryCollector>>, warm: Warm, check: RoleCheck) {
+pub async fn run(queries: Vec<Arc<QueryCollector>>, target: Target, check: RoleCheck) {
+    let target = Arc::new(target);
     let mut due: Vec<(Instant, Arc<QueryCollector>)> =
         queries.into_iter().map(|query| (Instant::now(), query)).collect();
     while let Some((at, query)) = due.iter_mut().min_by_key(|(at, _)| *at) {
         sleep_until(*at).await;
         // In a task of its own: a panic ends that run and nothing else.
-        let (running, warm) = (Arc::clone(query), warm.clone());
-        let run = tokio::spawn(async move { running.run_in_background(&warm, check).await });
+        let (running, target) = (Arc::clone(query), Arc::clone(&target));
+        let run = tokio::spawn(async move { running.run_in_background(&target, check).await });
         if let Err(error) = run.await {
             tracing::error!(query = query.spec().name, %error, "a query in the background ended early");
         }

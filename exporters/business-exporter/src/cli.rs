@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use exporter_kit::app::WebArgs;
 
+use crate::convert;
+
 /// SQL queries and events of tables become Prometheus metrics.
 #[derive(Parser)]
 #[command(name = "business-exporter", version)]
@@ -48,6 +50,10 @@ pub enum Command {
     Healthcheck,
     /// Print the SQL that the owner of the tables runs to have events counted; nothing is connected or run
     Ddl(DdlArgs),
+    /// Print the definition that gives the same samples as a file of another exporter
+    Convert(ConvertArgs),
+    /// Print the reference of all keys of a definition
+    Keys,
 }
 
 /// How much to check.
@@ -58,9 +64,19 @@ pub struct CheckArgs {
     pub connect: bool,
 }
 
+/// What to convert.
+#[derive(Clone, clap::Args)]
+pub struct ConvertArgs {
+    /// The exporter that the file is for
+    #[arg(long, value_enum)]
+    pub from: convert::Format,
+    /// The file
+    pub file: PathBuf,
+}
+
 /// Which SQL to print; in this order if several.
 #[derive(Clone, clap::Args)]
-#[group(required = true, multiple = true)]
+#[command(group = clap::ArgGroup::new("what").args(["uninstall", "install", "grants"]).required(true).multiple(true))]
 pub struct DdlArgs {
     /// What removes the ledger with all that it counted
     #[arg(long)]
@@ -71,6 +87,9 @@ pub struct DdlArgs {
     /// What lets this role of the exporter read and fold the ledger
     #[arg(long, value_name = "ROLE")]
     pub grants: Option<String>,
+    /// Of which database of the definition, when several have events
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
 }
 
 #[cfg(test)]

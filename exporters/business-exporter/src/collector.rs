@@ -1,19 +1,22 @@
 //! Runs one query and turns its rows into samples: in each scrape, or in the background with the last result kept.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
 use exposition::Snapshot;
 use futures_util::FutureExt;
-use pg_client::{Limits, Row, Rows, Warm};
+use pg_client::{Limits, Row, Rows};
 use tokio::time::Instant;
 
-use crate::definition::{Emission, NullValue, QueryDefinition, RoleCheck, Values};
+use crate::definition::{
+    Emission, FamilyDefinition, NullValue, QueryDefinition, Requirements, Role, RoleCheck, Values,
+};
 use crate::domain::{Admitted, NULL_LABEL};
 use crate::session::{Kept, check_role, connect_error};
+use crate::target::Target;
 
 /// How long a query in the background may wait for its connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -23,6 +26,8 @@ pub struct QueryCollector {
     spec: Spec,
     query: QueryDefinition,
     sql: String,
+    /// What tells whether the query makes sense here.
+    probe: Option<String>,
     rows: Mutex<Option<usize>>,
     refreshed: Mutex<Refreshed>,
 }
@@ -38,16 +43,16 @@ struct Refreshed {
 }
 
 impl QueryCollector {
-    /// The collector of a query. Its name stays in memory as long as the process runs, like those of collectors that
-    /// are written in code; a definition is loaded once.
+    /// The collector of a query.
     pub fn new(query: QueryDefinition) -> QueryCollector {
-        let name: &'static str = Box::leak(query.name.clone().into_boxed_str());
+        let name = interned(&query.name);
         // The parentheses make anything but one reading statement a syntax error, and the server stops at the limit:
         // a result that is too large is never made, nor sent.
         let limit = query.max_rows.saturating_add(1);
         let sql = format!("SELECT * FROM (\n{}\n) AS q LIMIT {limit}", query.sql);
         let spec = Spec { name, doc: "", default_enabled: true };
-        QueryCollector { spec, query, sql, rows: Mutex::default(), refreshed: Mutex::default() }
+        let probe = probe(&query.requires);
+        QueryCollector { spec, query, sql, probe, rows: Mutex::default(), refreshed: Mutex::default() }
     }
 
     /// Rows of the last result; none when the query failed before it had any.
@@ -61,11 +66,11 @@ impl QueryCollector {
     }
 
     /// Runs it in the background, and keeps what it gave.
-    pub async fn run_in_background(&self, warm: &Warm, check: RoleCheck) {
+    pub async fn run_in_background(&self, target: &Target, check: RoleCheck) {
         let started = Instant::now();
         let deadline = started + CONNECT_LIMIT + self.query.timeout;
         let run = async {
-            let lease = warm.lease_patiently(deadline).await.map_err(|error| connect_error(&error))?;
+            let lease = target.lease_patiently(deadline).await.map_err(|error| connect_error(&error))?;
             check_role(&lease, check)?;
             self.run(&Kept::new(lease, deadline)).await
         };
@@ -123,6 +128,9 @@ impl QueryCollector {
             read_only: true,
             ..Limits::default()
         };
+        if !self.makes_sense(session, &limits).await? {
+            return Ok(Snapshot::new());
+        }
         let rows = session.query(&self.sql, &limits).await.map_err(|mut error| {
             if matches!(error.outcome, Outcome::Timeout | Outcome::LockTimeout) {
                 let QueryDefinition { timeout, lock_timeout, .. } = &self.query;
@@ -144,55 +152,81 @@ impl QueryCollector {
         Ok(snapshot)
     }
 
+    /// Whether the query is to be run on this server.
+    async fn makes_sense(&self, session: &Kept, limits: &Limits) -> Result<bool, CollectError> {
+        let Requirements { min_version, max_version, role, extension, .. } = &self.query.requires;
+        if let (true, Some(major)) = (min_version.or(*max_version).is_some(), session.major().await) {
+            let fits =
+                min_version.is_none_or(|min| major >= min) && max_version.is_none_or(|max| major <= max);
+            if !fits {
+                let message = format!("the query is not for PostgreSQL {major}");
+                return Err(CollectError::new(Outcome::UnsupportedVersion, message));
+            }
+        }
+        let Some(probe) = &self.probe else { return Ok(true) };
+        let rows = session.query(probe, limits).await?;
+        let says = |column| rows.first().and_then(|row| row.get(column)) == Some("t");
+        if let (Some(extension), false) = (extension, says(1)) {
+            let message = format!("the extension {extension} is not installed");
+            return Err(CollectError::new(Outcome::MissingExtension, message));
+        }
+        Ok(role.is_none_or(|role| says(0) == (role == Role::Standby)) && says(2))
+    }
+
     fn emit(&self, emission: &Emission, rows: &Rows, snapshot: &mut Snapshot) -> Result<(), CollectError> {
         let family = &emission.family;
-        let column = |name: &String| {
-            rows.column(name).ok_or_else(|| {
-                let columns: Vec<&str> = rows.columns().collect();
-                failure(format!("{}: no column {name:?}; there are {columns:?}", family.desc.name))
-            })
-        };
-        let (pivot, value_columns) = match &emission.values {
-            Values::Column(name) => (None, std::slice::from_ref(name)),
-            Values::Pivot { label, columns } => (Some(label), columns.as_slice()),
-        };
-        let sources = emission.labels.iter().map(|(label, name)| Ok((label, column(name)?)));
+        let column = |name: &String| find(family, rows, name);
+        let sources = emission.labels.iter().map(|(label, name)| Ok((label.as_str(), column(name)?)));
         let sources = sources.collect::<Result<Vec<_>, CollectError>>()?;
+        if let Values::Buckets { le, count, sum } = &emission.values {
+            let columns = (column(le)?, column(count)?, sum.as_ref().map(column).transpose()?);
+            return self.emit_histogram(emission, rows, &sources, columns, snapshot);
+        }
+        // One more label, with the values that it has.
+        let (extra, values): (Option<&str>, Vec<Sample<'_>>) = match &emission.values {
+            Values::Column(name) => (None, vec![(None, Some(column(name)?))]),
+            Values::Pivot { label, columns } => {
+                let columns = columns.iter().map(|name| Ok((Some(name.as_str()), Some(column(name)?))));
+                (Some(label), columns.collect::<Result<_, CollectError>>()?)
+            }
+            Values::State(_) => {
+                let states = family.states.iter().map(|state| (Some(state.as_str()), None));
+                (Some(&family.desc.name), states.collect())
+            }
+            Values::Info | Values::Buckets { .. } => (None, vec![(None, None)]),
+        };
+        let state = match &emission.values {
+            Values::State(name) => Some(column(name)?),
+            _ => None,
+        };
         let mut series = Series::default();
         if emission.init_zero() {
-            for name in value_columns {
+            for (value, _) in &values {
                 for labels in product(emission) {
                     let fixed = emission.static_labels.iter().map(|(_, value)| Cow::Borrowed(value.as_str()));
-                    let pivot = pivot.map(|_| Cow::Borrowed(name.as_str()));
-                    series.samples.insert(labels.into_iter().chain(fixed).chain(pivot).collect(), None);
+                    let extra = value.map(Cow::Borrowed);
+                    series.samples.insert(labels.into_iter().chain(fixed).chain(extra).collect(), None);
                 }
             }
         }
-        for name in value_columns {
-            let index = column(name)?;
-            for row in rows.iter() {
-                let Some(value) = self.value(row, index, name)? else { continue };
-                let from_columns = sources
-                    .iter()
-                    .map(|(label, index)| (label.as_str(), row.get(*index).unwrap_or(NULL_LABEL)));
-                let fixed =
-                    emission.static_labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
-                let pivot = pivot.map(|label| (label.as_str(), name.as_str()));
-                series.add(emission, from_columns.chain(fixed).chain(pivot), value);
+        for row in rows.iter() {
+            let current = state.map(|state| row.get(state).unwrap_or(NULL_LABEL));
+            if current.is_some_and(|current| family.states.iter().all(|known| known != current)) {
+                family.rejections.count();
+                continue;
+            }
+            for (of_extra, index) in &values {
+                let value = match index {
+                    Some(index) => self.value(row, *index, rows)?,
+                    None => Some(f64::from(u8::from(current.is_none() || current == *of_extra))),
+                };
+                let Some(value) = value else { continue };
+                let extra = extra.zip(*of_extra);
+                series.add(emission, labels(emission, &sources, row).chain(extra), value);
             }
         }
-        if series.samples.len() > self.query.max_series {
-            let (name, max) = (&family.desc.name, self.query.max_series);
-            return Err(failure(format!(
-                "{name}: more than max_series = {max} series; nothing of it is shown"
-            )));
-        }
-        let names: Vec<&str> = sources
-            .iter()
-            .map(|(label, _)| label.as_str())
-            .chain(emission.static_labels.iter().map(|(label, _)| label.as_str()))
-            .chain(pivot.map(String::as_str))
-            .collect();
+        self.check_number(emission, series.samples.len())?;
+        let names: Vec<&str> = names(emission, &sources).chain(extra).collect();
         let table = snapshot.table(&names);
         let sample = table.column(&family.desc);
         for (labels, value) in &series.samples {
@@ -207,14 +241,86 @@ impl QueryCollector {
         Ok(())
     }
 
+    /// A histogram whose buckets are rows. Rows of one bucket add up.
+    fn emit_histogram(
+        &self,
+        emission: &Emission,
+        rows: &Rows,
+        sources: &[(&str, usize)],
+        (le, count, sum): (usize, usize, Option<usize>),
+        snapshot: &mut Snapshot,
+    ) -> Result<(), CollectError> {
+        let family = &emission.family;
+        let (name, bounds) = (&family.desc.name, &family.buckets);
+        let empty = || (vec![0.0; bounds.len() + 1], 0.0);
+        let mut histograms: BTreeMap<LabelValues<'_>, (Vec<f64>, f64)> = BTreeMap::new();
+        if emission.init_zero() {
+            for labels in product(emission) {
+                let fixed = emission.static_labels.iter().map(|(_, value)| Cow::Borrowed(value.as_str()));
+                histograms.insert(labels.into_iter().chain(fixed).collect(), empty());
+            }
+        }
+        for row in rows.iter() {
+            let bound = match row.get(le) {
+                None => f64::INFINITY,
+                Some(_) => self.value(row, le, rows)?.unwrap_or(f64::INFINITY),
+            };
+            #[expect(clippy::float_cmp, reason = "a bound is one of those declared, or a mistake")]
+            let bucket = bounds.iter().position(|known| *known == bound);
+            let Some(bucket) = bucket.or((bound == f64::INFINITY).then_some(bounds.len())) else {
+                return Err(failure(format!("{name}: {bound} is not among its buckets {bounds:?}")));
+            };
+            let Some(observed) = self.value(row, count, rows)? else { continue };
+            let total = match sum {
+                Some(sum) => self.value(row, sum, rows)?.unwrap_or_default(),
+                None => 0.0,
+            };
+            if !(observed >= 0.0 && observed.is_finite()) {
+                return Err(failure(format!("{name}: a bucket has {observed} observations")));
+            }
+            let Some((labels, _)) = admit(emission, labels(emission, sources, row)) else { continue };
+            let (buckets, sum) = histograms.entry(labels).or_insert_with(empty);
+            buckets[bucket] += observed;
+            *sum += total;
+        }
+        self.check_number(emission, histograms.len())?;
+        let names: Vec<&str> = names(emission, sources).collect();
+        let table = snapshot.table(&names);
+        let columns = table.histogram(&family.desc, bounds);
+        for (labels, (buckets, total)) in &histograms {
+            let labels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
+            let mut below = 0.0;
+            let cumulative = buckets.iter().map(|count| {
+                below += count;
+                Some(below)
+            });
+            let cumulative: Vec<Option<f64>> = cumulative.collect();
+            let [buckets @ .., count] = cumulative.as_slice() else { continue };
+            let total = sum.map(|_| *total);
+            table.row(&labels).histogram(&columns, buckets, count.unwrap_or_default(), total);
+        }
+        Ok(())
+    }
+
+    fn check_number(&self, emission: &Emission, series: usize) -> Result<(), CollectError> {
+        let (name, max) = (&emission.family.desc.name, self.query.max_series);
+        match series > max {
+            true => {
+                Err(failure(format!("{name}: more than max_series = {max} series; nothing of it is shown")))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// The value of a cell; none when there is to be no sample.
-    fn value(&self, row: Row<'_>, index: usize, name: &str) -> Result<Option<f64>, CollectError> {
+    fn value(&self, row: Row<'_>, index: usize, rows: &Rows) -> Result<Option<f64>, CollectError> {
+        let name = || rows.columns().nth(index).unwrap_or_default().to_owned();
         let Some(text) = row.get(index) else {
             return match self.query.null_value {
                 NullValue::Skip => Ok(None),
                 NullValue::Zero => Ok(Some(0.0)),
                 NullValue::Error => {
-                    Err(failure(format!("column {name:?} is NULL; coalesce it, or set null_value")))
+                    Err(failure(format!("column {:?} is NULL; coalesce it, or set null_value", name())))
                 }
             };
         };
@@ -223,7 +329,7 @@ impl QueryCollector {
             None => {
                 let shown: String = text.chars().take(40).collect();
                 let advice = "cast it, e.g. extract(epoch FROM …)";
-                Err(failure(format!("column {name:?} is not a number: {shown:?}; {advice}")))
+                Err(failure(format!("column {:?} is not a number: {shown:?}; {advice}", name())))
             }
         }
     }
@@ -244,6 +350,10 @@ impl Collector<Kept> for QueryCollector {
 
 type LabelValues<'a> = Vec<Cow<'a, str>>;
 
+/// What a row gives: a value of the one more label that the family may have, and the column of the number; without a
+/// column it is 1, or 0 for a state that is not the current one.
+type Sample<'a> = (Option<&'a str>, Option<usize>);
+
 /// The series of one family from one result. A value is absent where no row had it yet.
 #[derive(Default)]
 struct Series<'a> {
@@ -255,19 +365,7 @@ impl<'a> Series<'a> {
     /// Adds a sample, if the domains of the labels take it. Values that were folded into one add up; a label set that
     /// comes twice is a mistake of the query, and the first stays.
     fn add(&mut self, emission: &'a Emission, labels: impl Iterator<Item = (&'a str, &'a str)>, value: f64) {
-        let mut admitted = Vec::new();
-        let mut folded = false;
-        for (label, value) in labels {
-            let domain = emission.family.labels.get(label).map(|domain| domain.admit(value));
-            match domain.unwrap_or(Admitted::As(Cow::Borrowed(value))) {
-                Admitted::As(value) => admitted.push(value),
-                Admitted::Folded(value) => {
-                    folded = true;
-                    admitted.push(value);
-                }
-                Admitted::Rejected => return emission.family.rejections.count(),
-            }
-        }
+        let Some((admitted, folded)) = admit(emission, labels) else { return };
         match self.samples.get_mut(&admitted) {
             Some(Some(sum)) if folded => *sum += value,
             Some(Some(_)) => self.repeated.push(admitted),
@@ -277,6 +375,87 @@ impl<'a> Series<'a> {
             }
         }
     }
+}
+
+/// A label set as its domains have it, and whether some value of it became the one for others; none when it is rejected,
+/// which is counted.
+fn admit<'a>(
+    emission: &'a Emission,
+    labels: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Option<(LabelValues<'a>, bool)> {
+    let (mut admitted, mut folded) = (Vec::new(), false);
+    for (label, value) in labels {
+        let domain = emission.family.labels.get(label).map(|domain| domain.admit(value));
+        match domain.unwrap_or(Admitted::As(Cow::Borrowed(value))) {
+            Admitted::As(value) => admitted.push(value),
+            Admitted::Folded(value) => {
+                folded = true;
+                admitted.push(value);
+            }
+            Admitted::Rejected => {
+                emission.family.rejections.count();
+                return None;
+            }
+        }
+    }
+    Some((admitted, folded))
+}
+
+/// The labels of a row: those from columns, then the fixed ones.
+fn labels<'a>(
+    emission: &'a Emission,
+    sources: &'a [(&'a str, usize)],
+    row: Row<'a>,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let from_columns =
+        sources.iter().map(move |(label, index)| (*label, row.get(*index).unwrap_or(NULL_LABEL)));
+    from_columns.chain(emission.static_labels.iter().map(|(label, value)| (label.as_str(), value.as_str())))
+}
+
+/// Names of the labels, in the order of [`labels`].
+fn names<'a>(emission: &'a Emission, sources: &'a [(&'a str, usize)]) -> impl Iterator<Item = &'a str> {
+    let fixed = emission.static_labels.iter().map(|(label, _)| label.as_str());
+    sources.iter().map(|(label, _)| *label).chain(fixed)
+}
+
+/// The place of a column.
+fn find(family: &FamilyDefinition, rows: &Rows, name: &String) -> Result<usize, CollectError> {
+    rows.column(name).ok_or_else(|| {
+        let columns: Vec<&str> = rows.columns().collect();
+        failure(format!("{}: no column {name:?}; there are {columns:?}", family.desc.name))
+    })
+}
+
+/// A name that stays in memory as long as the process runs, like those of collectors that are written in code.
+fn interned(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    match names.get(name) {
+        Some(known) => known,
+        None => {
+            let kept: &'static str = Box::leak(name.to_owned().into_boxed_str());
+            names.insert(kept);
+            kept
+        }
+    }
+}
+
+/// A statement that says whether the server is a standby, the extension is there, and the relation is.
+fn probe(requires: &Requirements) -> Option<String> {
+    let Requirements { role, extension, relation, .. } = requires;
+    if role.is_none() && extension.is_none() && relation.is_none() {
+        return None;
+    }
+    let extension = extension.as_ref().map_or("true".to_owned(), |name| {
+        format!("EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = '{name}')")
+    });
+    let relation = relation.as_ref().and_then(|name| name.split_once('.')).map_or("true".to_owned(), |(schema, name)| {
+        format!(
+            "EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                     WHERE n.nspname = '{schema}' AND c.relname = '{name}')"
+        )
+    });
+    Some(format!("SELECT pg_catalog.pg_is_in_recovery(), {extension}, {relation}"))
 }
 
 /// Every combination of values that the labels from columns may have.

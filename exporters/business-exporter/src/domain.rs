@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// What a label is when its expression or column is NULL.
@@ -14,7 +15,7 @@ pub const NULL_LABEL: &str = "unknown";
 const OTHER: &str = "other";
 
 /// The values of a label, as the definition has them. The default is any value.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Domain {
     /// The only values.

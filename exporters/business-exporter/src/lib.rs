@@ -7,16 +7,24 @@
 //! - [`collector`]: runs one query and turns its rows into samples.
 //! - [`background`]: the queries that run beside the scrapes.
 //! - [`check`]: what is found out with a connection before the exporter runs.
+//! - [`target`]: how to get into a database, with secrets that may change.
 //! - [`session`]: the kept connection, for the length of one pass.
-//! - [`source`]: the database as the scrape engine sees it, and the exporter's own metrics.
+//! - [`source`]: a database as the scrape engine sees it.
+//! - [`exporter`]: all databases on one page, and the definition that may be read again.
+//! - [`convert`]: definitions of other exporters become ours.
+//! - [`keys`]: the reference of all keys.
 //! - [`cli`]: commands and flags.
 
 pub mod background;
 pub mod check;
 pub mod cli;
 pub mod collector;
+pub mod convert;
 pub mod counters;
 pub mod definition;
 pub mod domain;
+pub mod exporter;
+pub mod keys;
 pub mod session;
 pub mod source;
+pub mod target;

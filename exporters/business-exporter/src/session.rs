@@ -51,6 +51,11 @@ impl Kept {
         result.map_err(|error| collect_error(&error))
     }
 
+    /// The major release of the server; none when there is no connection any more.
+    pub async fn major(&self) -> Option<u32> {
+        self.lease.read().await.as_ref().ok().map(|lease| lease.version_num() / 10_000)
+    }
+
     /// Whether the server answered anything in this pass.
     pub fn answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)

@@ -1,21 +1,20 @@
-//! The database as the scrape engine sees it, and what the exporter says of itself.
+//! A database as the scrape engine sees it, and what the exporter says of it.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Spec};
 use exporter_kit::scrape::{Pass, Ran, Source};
 use exposition::{Desc, Snapshot};
 use futures_util::FutureExt;
-use pg_client::{Connector, Warm};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::background;
 use crate::collector::QueryCollector;
 use crate::counters::events::{self, Events, EventsCollector};
-use crate::definition::{Definition, FamilyDefinition, RoleCheck};
+use crate::definition::{Definition, RoleCheck};
 use crate::session::{Kept, check_role, connect_error};
+use crate::target::Target;
 
 const UP: Desc = Desc::gauge("business_exporter_up", "Whether the database answered in the last scrape.");
 const DURATION: Desc =
@@ -31,74 +30,67 @@ const DATA_AGE: Desc = Desc::gauge(
     "business_exporter_query_data_age_seconds",
     "Age of the result that is shown of a query in the background.",
 );
-const REJECTED: Desc = Desc::counter(
-    "business_exporter_label_rejected_total",
-    "Samples that were not shown because a label's value is not among those of the definition.",
-);
-const DUPLICATES: Desc = Desc::counter(
-    "business_exporter_duplicate_samples_dropped_total",
-    "Samples that were not shown because the page had a series with the same labels.",
-);
-const CONFIG: Desc = Desc::info(
-    "business_exporter_config_info",
-    "The definition that is loaded, by the beginning of its SHA-256. Always 1.",
-);
-
 /// A database and the queries on it.
 pub struct Queries {
     database: String,
-    warm: Warm,
+    target: Target,
     role_check: RoleCheck,
     collectors: Vec<Box<dyn Collector<Kept>>>,
     queries: Vec<Arc<QueryCollector>>,
     events: Option<Arc<Events>>,
-    families: BTreeMap<String, Arc<FamilyDefinition>>,
-    hash: String,
-    duplicates: AtomicU64,
     failures: Mutex<Vec<String>>,
+    background: Mutex<Option<AbortHandle>>,
 }
 
 impl Queries {
     /// Nothing is opened yet.
-    pub fn new(connector: Connector, definition: Definition) -> Queries {
+    pub fn new(target: Target, definition: Definition) -> Queries {
         let events = Events::new(&definition);
-        let Definition { database, queries, families, hash, .. } = definition;
+        let Definition { database, queries, .. } = definition;
         let queries: Vec<_> = queries.into_iter().map(|query| Arc::new(QueryCollector::new(query))).collect();
         let collectors = events
             .iter()
             .map(|events| Box::new(EventsCollector(Arc::clone(events))) as Box<dyn Collector<Kept>>)
             .chain(queries.iter().map(|query| Box::new(Shared(Arc::clone(query))) as Box<_>))
             .collect();
-        let (warm, duplicates) = (Warm::new(connector), AtomicU64::new(0));
-        let failures = Mutex::default();
-        let role_check = database.role_check;
-        Queries {
-            database: database.name,
-            role_check,
-            warm,
-            collectors,
-            queries,
-            events,
-            families,
-            hash,
-            duplicates,
-            failures,
-        }
+        let (failures, background) = Default::default();
+        let (role_check, database) = (database.role_check, database.name);
+        Queries { database, target, role_check, collectors, queries, events, failures, background }
     }
 
-    /// Runs the queries that have a refresh beside the scrapes, on a second connection, as long as the runtime lives.
+    /// Name of the database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Runs the queries that have a refresh beside the scrapes, on a second connection, as long as this is there.
     pub fn start_background(&self) {
         let queries: Vec<_> =
             self.queries.iter().filter(|query| query.refresh().is_some()).cloned().collect();
         if !queries.is_empty() {
-            let warm = Warm::new(self.warm.connector().clone());
-            tokio::spawn(background::run(queries, warm, self.role_check));
+            let task = tokio::spawn(background::run(queries, self.target.another(), self.role_check));
+            *self.background.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        }
+    }
+
+    /// Goes on where the queries of an older definition are: what was shown of counters does not step down.
+    pub fn inherit(&self, older: &Queries) {
+        if let (Some(events), Some(older)) = (&self.events, &older.events) {
+            events.inherit(older);
         }
     }
 
     /// What failed in the last pass, a sentence each.
     pub fn failures(&self) -> Vec<String> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Queries {
+    fn drop(&mut self) {
+        if let Some(task) = self.background.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
+        }
     }
 }
 
@@ -124,7 +116,7 @@ impl Source for Queries {
 
     fn open(&self, deadline: Instant) -> BoxFuture<'_, Result<Kept, CollectError>> {
         async move {
-            let lease = self.warm.lease(deadline).await.map_err(|error| connect_error(&error))?;
+            let lease = self.target.lease(deadline).await.map_err(|error| connect_error(&error))?;
             check_role(&lease, self.role_check)?;
             Ok(Kept::new(lease, deadline))
         }
@@ -138,7 +130,6 @@ impl Source for Queries {
         let asked =
             pass.collectors.iter().any(|ran| query(ran.name).is_none_or(|query| query.refresh().is_none()));
         let up = pass.session.as_ref().is_ok_and(|session| !asked || session.answered());
-        let duplicates = self.duplicates.fetch_add(page.duplicates(), Ordering::Relaxed) + page.duplicates();
         let failures = match &pass.session {
             Err(error) => vec![error.message.clone()],
             Ok(_) => {
@@ -148,12 +139,13 @@ impl Source for Queries {
                 failed.map(|ran| format!("query {:?}: {}", ran.name, message(ran))).collect()
             }
         };
+        let mut own = Snapshot::new();
         let problems = self.events.iter().flat_map(|events| events.problems());
         let failures = failures.into_iter().chain(problems).collect();
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = failures;
         let ran = pass.collectors.iter().find(|ran| ran.name == events::NAME);
         if let (Some(events), Some(ran)) = (&self.events, ran) {
-            events.finish(!ran.outcome.is_failure(), page);
+            events.finish(!ran.outcome.is_failure(), page, &mut own);
         }
         for ran in pass.collectors.iter().filter(|ran| ran.outcome.is_failure()) {
             if let Some(held) = query(ran.name).and_then(|query| query.held()) {
@@ -161,10 +153,8 @@ impl Source for Queries {
             }
         }
         let flag = |condition: bool| f64::from(u8::from(condition));
-        let table = page.table(&["database"]);
-        let column = table.column(&UP);
-        table.row(&[&self.database]).set(column, flag(up));
-        let table = page.table(&["query"]);
+        own.sample(&UP, flag(up));
+        let table = own.table(&["query"]);
         let [duration, success, rows, data_age] =
             [&DURATION, &SUCCESS, &ROWS, &DATA_AGE].map(|desc| table.column(desc));
         for ran in &pass.collectors {
@@ -179,19 +169,12 @@ impl Source for Queries {
                 .set_some(rows, count.map(|count| count as f64))
                 .set_some(data_age, background.and_then(|(age, _)| age).map(|age| age.as_secs_f64()));
         }
-        let table = page.table(&["query", "outcome"]);
+        let table = own.table(&["query", "outcome"]);
         let outcome = table.column(&OUTCOME);
         for ran in &pass.collectors {
             table.row(&[ran.name, ran.outcome.as_str()]).set(outcome, 1.0);
         }
-        let table = page.table(&["family"]);
-        let rejected = table.column(&REJECTED);
-        for (name, family) in &self.families {
-            table.row(&[name]).set(rejected, family.rejections.get() as f64);
-        }
-        page.sample(&DUPLICATES, duplicates as f64);
-        let table = page.table(&["hash"]);
-        let config = table.column(&CONFIG);
-        table.row(&[&self.hash]).set(config, 1.0);
+        own.add_labels(&[("database", &self.database)]);
+        page.append(own);
     }
 }

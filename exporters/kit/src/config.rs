@@ -3,11 +3,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::str::FromStr;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +37,10 @@ pub enum ConfigError {
         /// What is wrong, with the lines around it.
         message: String,
     },
-    /// A secret that its file or environment variable does not give.
+    /// A secret that its file, environment variable or program does not give.
     #[error("cannot read the secret from {origin}: {cause}")]
     Secret {
-        /// `file NAME` or `environment variable NAME`.
+        /// `file NAME`, `environment variable NAME` or `program NAME`.
         origin: String,
         /// Why.
         cause: String,
@@ -144,7 +147,7 @@ fn snippet(text: &str, line: u64, column: u64, hidden: bool) -> String {
 
 /// A password, token or key. It prints as `***`; [`Secret::reveal`] is the only way to its text.
 ///
-/// In YAML: the text itself, `{file: path}` or `{env: NAME}`.
+/// In YAML: the text itself, `{file: path}`, `{env: NAME}` or `{command: [program, argument]}`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Origin);
 
@@ -153,6 +156,7 @@ enum Origin {
     Value(String),
     File(PathBuf),
     Env(String),
+    Command(Vec<String>),
 }
 
 impl<'de> Deserialize<'de> for Secret {
@@ -168,7 +172,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
     type Value = Secret;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SECRET_IS}text (quote a number), {{file: path}} or {{env: NAME}}")
+        write!(f, "{SECRET_IS}{SECRET_FORMS}")
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Secret, E> {
@@ -192,9 +196,13 @@ impl<'de> Visitor<'de> for SecretVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secret, A::Error> {
-        let secret = match map.next_entry::<String, String>()? {
-            Some((key, path)) if key == "file" => Secret::from_file(path),
-            Some((key, name)) if key == "env" => Secret::from_env(name),
+        let secret = match map.next_key::<String>()?.as_deref() {
+            Some("file") => Secret::from_file(map.next_value::<String>()?),
+            Some("env") => Secret::from_env(map.next_value::<String>()?),
+            Some("command") => match map.next_value::<Vec<String>>()? {
+                words if words.is_empty() => return Err(wrong_secret()),
+                words => Secret(Origin::Command(words)),
+            },
             _ => return Err(wrong_secret()),
         };
         match map.next_key::<String>()? {
@@ -205,7 +213,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
 }
 
 fn wrong_secret<E: serde::de::Error>() -> E {
-    E::custom(format_args!("{SECRET_IS}text (quote a number), {{file: path}} or {{env: NAME}}"))
+    E::custom(format_args!("{SECRET_IS}{SECRET_FORMS}"))
 }
 
 impl From<String> for Secret {
@@ -225,22 +233,21 @@ impl Secret {
         Self(Origin::Env(name.into()))
     }
 
-    /// The text. A file is read anew, so a rotated secret is seen.
+    /// The text. A file is read anew, so a rotated secret is seen; a program is run, and waited for.
     ///
     /// # Errors
-    /// [`ConfigError::Secret`] when the file or the variable does not give it.
+    /// [`ConfigError::Secret`] when the file, the variable or the program does not give it.
     pub fn reveal(&self) -> Result<String, ConfigError> {
         match &self.0 {
             Origin::Value(value) => Ok(value.clone()),
-            Origin::File(path) => std::fs::read_to_string(path)
-                .map(|text| {
-                    let line = text.strip_suffix('\n').unwrap_or(&text);
-                    line.strip_suffix('\r').unwrap_or(line).to_owned()
-                })
-                .map_err(|error| ConfigError::Secret {
-                    origin: format!("file {}", path.display()),
-                    cause: error.to_string(),
-                }),
+            Origin::File(path) => std::fs::read_to_string(path).map(|text| line(&text)).map_err(|error| {
+                ConfigError::Secret { origin: format!("file {}", path.display()), cause: error.to_string() }
+            }),
+            Origin::Command(words) => printed(words, COMMAND_LIMIT).map_err(|cause| ConfigError::Secret {
+                // Its arguments may be secrets.
+                origin: format!("program {}", words.first().map_or("", String::as_str)),
+                cause,
+            }),
             Origin::Env(name) => match (std::env::var(name), std::env::var_os(format!("{name}_FILE"))) {
                 (Ok(value), _) => Ok(value),
                 (Err(std::env::VarError::NotPresent), Some(file)) => Self::from_file(file).reveal(),
@@ -279,6 +286,38 @@ impl fmt::Display for Secret {
 
 /// Starts the error of a wrong secret.
 const SECRET_IS: &str = "a secret is ";
+const SECRET_FORMS: &str =
+    "text (quote a number), {file: path}, {env: NAME} or {command: [program, argument]}";
+
+/// How long a program may take to print a secret.
+const COMMAND_LIMIT: Duration = Duration::from_secs(10);
+
+/// A text without its last line's end.
+fn line(text: &str) -> String {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    line.strip_suffix('\r').unwrap_or(line).to_owned()
+}
+
+/// What a program prints; no shell is in between. What it says on stderr goes to ours.
+fn printed(words: &[String], limit: Duration) -> Result<String, String> {
+    let (program, arguments) = words.split_first().ok_or("there is no program")?;
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = command.spawn().map_err(|error| error.to_string())?;
+    let process = i32::try_from(child.id()).map(Pid::from_raw).map_err(|error| error.to_string())?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = receiver.recv_timeout(limit) else {
+        // It may have ended just now.
+        let _ = kill(process, Signal::SIGKILL);
+        return Err(format!("it printed nothing for {} s, and was ended", limit.as_secs()));
+    };
+    let output = output.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!("it ended with {}", output.status));
+    }
+    String::from_utf8(output.stdout).map(|text| line(&text)).map_err(|_| "it printed no UTF-8".to_owned())
+}
 
 /// A duration as Go and Prometheus write it: `250ms`, `1m30s`, `1.5h`, `2d`, `0`. For YAML and for clap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -375,6 +414,12 @@ impl fmt::Display for GoDuration {
             }
         }
         Ok(())
+    }
+}
+
+impl Serialize for GoDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

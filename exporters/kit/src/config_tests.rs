@@ -107,6 +107,27 @@ fn a_secret_is_never_printed_and_comes_from_three_places() {
 }
 
 #[test]
+fn a_secret_comes_from_a_program() {
+    let reveal = |command: &str| {
+        let sample: Sample =
+            parse(&format!("targets:\n- {{port: 1, password: {{command: {command}}}}}\n"), "x").unwrap();
+        sample.targets[0].password.as_ref().unwrap().reveal().map_err(|error| error.to_string())
+    };
+    assert_eq!(reveal("[printf, 'hunter2 $HOME\\n']"), Ok("hunter2 $HOME".to_owned()));
+    for (command, expected) in [
+        ("[/nonexistent/program, hunter2]", "program /nonexistent/program: No such file"),
+        ("['false', hunter2]", "program false: it ended with exit status: 1"),
+    ] {
+        let message = reveal(command).unwrap_err();
+        assert!(message.contains(expected) && !message.contains("hunter2"), "{message}");
+    }
+    let message = error("targets:\n- {port: 1, password: {command: []}}\n");
+    assert!(message.contains("{command: [program, argument]}"), "{message}");
+    let words = ["sleep".to_owned(), "60".to_owned()];
+    assert!(printed(&words, Duration::ZERO).unwrap_err().contains("was ended"));
+}
+
+#[test]
 fn a_secret_that_is_not_there_is_named() {
     let file = Secret::from_file("/nonexistent/secret").reveal().unwrap_err().to_string();
     assert!(file.contains("file /nonexistent/secret"), "{file}");

@@ -1,6 +1,8 @@
-//! `cargo xtask bench pg|redis`: what a scrape of our release build costs beside the peer, on servers of its own.
+//! `cargo xtask bench pg|redis|business`: what a scrape of our release build costs beside the peer, or beside other ways
+//! to count, on servers of its own.
 //! Nothing is asserted: the tables are read, and kept in docs/benchmarks.md.
 
+mod business;
 mod measure;
 mod pg;
 mod programs;
@@ -38,6 +40,7 @@ pub(crate) struct Args {
 enum Server {
     Pg,
     Redis,
+    Business,
 }
 
 /// A kind of servers, and what there is in them.
@@ -56,6 +59,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     match args.server {
         Server::Pg => pg::run(args).await,
         Server::Redis => redis::run(args).await,
+        Server::Business => business::run(args).await,
     }
 }
 

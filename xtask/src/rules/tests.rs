@@ -75,6 +75,7 @@ macro_rules! unit_tests {
 unit_tests! {
     alerts_of_business: "business.yml";
     alerts_of_business_on_recorded_series: "business-thresholds.yml";
+    alerts_of_counters: "counters.yml";
     alerts_of_exporters: "exporters.yml";
     alerts_of_external: "external.yml";
     alerts_of_host: "host.yml";

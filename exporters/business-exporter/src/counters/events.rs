@@ -88,6 +88,7 @@ const LATE: Desc = Desc::counter(
 /// The events of one database.
 pub struct Events {
     spec: Spec,
+    database: String,
     families: BTreeMap<String, Arc<FamilyDefinition>>,
     /// Names of the families of the definition, each with its events.
     events: BTreeMap<String, BTreeSet<String>>,
@@ -206,6 +207,7 @@ impl Events {
         Some(Arc::new(Events {
             sql: Statements::new(definition, &counted[&Mode::Snapshot]),
             spec,
+            database: definition.database.name.clone(),
             families,
             events,
             tables,
@@ -219,6 +221,22 @@ impl Events {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on where an older definition of the same database's events is, with the families that are still the same.
+    pub fn inherit(&self, older: &Events) {
+        let same = |name: &str| match (self.families.get(name), older.families.get(name)) {
+            (Some(new), Some(old)) => {
+                new.desc.kind == old.desc.kind
+                    && new.buckets == old.buckets
+                    && new.labels.keys().eq(old.labels.keys())
+            }
+            _ => false,
+        };
+        let before = older.state();
+        let mut state = self.state();
+        state.publication.inherit(&before.publication, same);
+        state.memory.inherit(&before.memory, same);
     }
 
     async fn run(&self, session: &Kept) -> Result<Snapshot, CollectError> {
@@ -503,8 +521,9 @@ impl Events {
     }
 
     fn snapshot(&self, values: &BTreeMap<Key, Vec<f64>>, shown: impl Fn(&String) -> bool) -> Snapshot {
-        let mut snapshot = Snapshot::new();
+        let (mut snapshot, mut own) = (Snapshot::new(), Snapshot::new());
         for (name, family) in self.families.iter().filter(|(name, _)| shown(name)) {
+            let snapshot = if self.events.contains_key(name) { &mut snapshot } else { &mut own };
             let labels: Vec<&str> = family.labels.keys().map(String::as_str).collect();
             let first = (name.clone(), Vec::new());
             let series = values.range(first..).take_while(|((family, _), _)| family == name);
@@ -525,6 +544,8 @@ impl Events {
                 }
             }
         }
+        own.add_labels(&[("database", &self.database)]);
+        snapshot.append(own);
         snapshot
     }
 
@@ -535,9 +556,9 @@ impl Events {
         self.state().tables.iter().filter_map(problem).collect()
     }
 
-    /// Adds what is to be said of the counters after a pass in which they were read, or were to be: when they were not,
-    /// the last ones for a while, and afterwards none.
-    pub fn finish(&self, read: bool, page: &mut Snapshot) {
+    /// Adds what is to be said after a pass in which the counters were read, or were to be. When they were not, the page
+    /// gets the last ones for a while, and afterwards none.
+    pub fn finish(&self, read: bool, page: &mut Snapshot, own: &mut Snapshot) {
         let (state, now) = (self.state(), Instant::now());
         let age = state.shown.as_ref().map(|(at, _)| now.saturating_duration_since(*at));
         if let Some((_, shown)) = &state.shown
@@ -548,22 +569,22 @@ impl Events {
         }
         let flag = |condition: bool| f64::from(u8::from(condition));
         if let Some(age) = age {
-            page.sample(&AGE, age.as_secs_f64());
+            own.sample(&AGE, age.as_secs_f64());
         }
         let mode = state.mode.filter(|_| state.shown.is_some()).map(|(mode, _)| mode);
         if read && mode != Some(Mode::Snapshot) {
-            page.sample(&UNFOLDED, state.unfolded);
+            own.sample(&UNFOLDED, state.unfolded);
         }
         if let Some((_, success)) = state.folded {
-            page.sample(&FOLDED, flag(success));
+            own.sample(&FOLDED, flag(success));
         }
-        let table = page.table(&["family", "mode"]);
+        let table = own.table(&["family", "mode"]);
         let column = table.column(&MODE);
         for family in self.events.keys() {
             let mode = mode.filter(|mode| self.is_counted(*mode, family)).map_or("none", Mode::as_str);
             table.row(&[family, mode]).set(column, 1.0);
         }
-        let table = page.table(&["family"]);
+        let table = own.table(&["family"]);
         let [exact, held] = [&EXACT, &HELD].map(|desc| table.column(desc));
         for family in self.events.keys() {
             table
@@ -571,20 +592,20 @@ impl Events {
                 .set(exact, flag(mode.is_some_and(|mode| self.is_exact(&state, mode, family))))
                 .set(held, state.publication.held(family));
         }
-        let table = page.table(&["event"]);
+        let table = own.table(&["event"]);
         let column = table.column(&INTACT);
         for (event, intact) in &state.intact {
             table.row(&[event]).set(column, flag(*intact));
         }
         if mode != Some(Mode::Ledger) {
-            self.finish_tables(&state, mode, page);
+            self.finish_tables(&state, mode, own);
         }
-        let table = page.table(&["stock", "value"]);
+        let table = own.table(&["stock", "value"]);
         let column = table.column(&DRIFT);
         for ((stock, value), rows) in &state.drift {
             table.row(&[stock, value]).set(column, *rows);
         }
-        let table = page.table(&["reason"]);
+        let table = own.table(&["reason"]);
         let column = table.column(&RESTARTS);
         for reason in REASONS {
             #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
@@ -592,8 +613,8 @@ impl Events {
         }
     }
 
-    fn finish_tables(&self, state: &State, mode: Option<Mode>, page: &mut Snapshot) {
-        let columns = page.table(&["table"]);
+    fn finish_tables(&self, state: &State, mode: Option<Mode>, own: &mut Snapshot) {
+        let columns = own.table(&["table"]);
         let [success, age, late] = [&TABLE_SUCCESS, &WATERMARK_AGE, &LATE].map(|desc| columns.column(desc));
         for (name, table) in &state.tables {
             let late_rows = (mode == Some(Mode::Checkpoint)).then_some(table.late);

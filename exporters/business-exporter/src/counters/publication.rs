@@ -49,6 +49,15 @@ impl Publication {
         Publication { grace, max, epoch: None, shown, held, below_since: None, resets }
     }
 
+    /// Goes on where another one is, with the families that are the same.
+    pub fn inherit(&mut self, older: &Publication, same: impl Fn(&str) -> bool) {
+        self.epoch.clone_from(&older.epoch);
+        self.shown = older.shown.clone();
+        self.shown.retain(|(family, _), _| same(family));
+        self.below_since = older.below_since;
+        self.resets.clone_from(&older.resets);
+    }
+
     /// Takes a reading. True when values were held for too long: the ledger is to be restarted.
     pub fn take(&mut self, reading: Reading, now: Instant) -> bool {
         let first = self.epoch.is_none();

@@ -51,6 +51,16 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Takes over what another one remembers of the families that are the same.
+    pub(super) fn inherit(&mut self, older: &Memory, same: impl Fn(&str) -> bool) {
+        self.server.clone_from(&older.server);
+        self.seen = older.seen.clone();
+        self.seen.retain(|family, _| same(family));
+        self.base = older.base.clone();
+        self.base.retain(|(family, _), _| same(family));
+        (self.restarts, self.reason) = (older.restarts, older.reason);
+    }
+
     /// Starts every series again at 0, with the next reading.
     fn restart(&mut self, values: &BTreeMap<Key, Vec<f64>>, reason: &'static str) {
         self.base.clone_from(values);

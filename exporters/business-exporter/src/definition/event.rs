@@ -7,7 +7,8 @@ use std::time::Duration;
 use exporter_kit::config::{ConfigError, GoDuration, Spanned};
 use exposition::Kind;
 use pg_client::statement;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::family::{FamilyDefinition, Init};
 use super::{Check, Families};
@@ -16,26 +17,33 @@ use super::{Check, Families};
 const LONGEST_NAME: usize = 36;
 
 /// How events are counted.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Counters {
-    /// How events are found.
+    /// How events are found
     pub mode: Mode,
-    /// Schema that holds the ledger, see [`Counters::schema`].
+    /// Schema that holds the ledger or the watermarks; default: `business_exporter`
+    #[serde(skip_serializing)]
+    #[schemars(with = "Option<String>")]
     schema: Option<Spanned<String>>,
-    /// How often tables are counted in mode snapshot, at most: that reads whole tables.
+    /// How often tables are counted in mode `snapshot`, at most: that reads whole tables
+    #[schemars(with = "String")]
     pub snapshot_interval: GoDuration,
-    /// How often deltas are folded into totals, at most.
+    /// How often deltas of the ledger are folded into totals, at most
+    #[schemars(with = "String")]
     pub fold_interval: GoDuration,
-    /// How long a value below the last one shown is held before the ledger is restarted at 0.
+    /// How long a value below the last one shown is held before counting starts again at 0
+    #[schemars(with = "String")]
     pub regress_grace: GoDuration,
-    /// A value further below the last one shown than this is not held but restarts the ledger at once.
+    /// A value further below the last one shown than this is not held: counting starts again at once
     pub regress_max: f64,
-    /// How long the last values are shown while the database does not answer.
+    /// How long the last values are shown while the database does not answer
+    #[schemars(with = "String")]
     pub hold_max: GoDuration,
-    /// One series of a family more is rejected.
+    /// One series of a family more is rejected
     pub max_series: usize,
-    /// How often stocks are compared with their counters, at most: that reads whole tables.
+    /// How often stocks are compared with their counters, and late rows looked for, at most: that reads whole tables
+    #[schemars(with = "String")]
     pub reconcile_interval: GoDuration,
 }
 
@@ -64,7 +72,7 @@ impl Counters {
 }
 
 /// How events are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The strongest of the others that the role can use.
@@ -92,19 +100,32 @@ impl Mode {
 }
 
 /// An event as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Event {
+    /// Name in metrics, and part of the trigger's: at most 36 of a-z, 0-9 and _
+    #[schemars(with = "String")]
     pub(super) name: Spanned<String>,
+    /// Which database, if there are several
+    #[schemars(with = "Option<String>")]
+    pub(super) database: Option<Spanned<String>>,
+    /// The table, as `schema.table`
+    #[schemars(with = "String")]
     table: Spanned<String>,
+    /// The column that tells rows apart; default: `id`
+    #[schemars(with = "Option<String>")]
     key: Option<Spanned<String>>,
+    /// What happens to a row; expressions see it as `n` afterwards, and as `o` before
     on: Operation,
+    /// SQL condition on the rows that count
+    #[schemars(with = "Option<String>")]
     when: Option<Spanned<String>>,
+    /// What is counted
     emit: Vec<Emit>,
 }
 
 /// What happens to a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
     /// It is there for the first time; expressions see it as `n`.
@@ -126,14 +147,25 @@ impl Operation {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "EventEmit")]
 struct Emit {
+    /// The counter or histogram
+    #[schemars(with = "String")]
     family: Spanned<String>,
+    /// SQL condition, beside the event's own
+    #[schemars(with = "Option<String>")]
     when: Option<Spanned<String>>,
+    /// SQL expression of each label; NULL is `unknown`
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
     labels: BTreeMap<String, Spanned<String>>,
+    /// SQL expression of what a histogram observes; NULL is skipped
+    #[schemars(with = "Option<String>")]
     value: Option<Spanned<String>>,
+    /// SQL expression of what a counter adds, instead of 1; NULL is skipped
+    #[schemars(with = "Option<String>")]
     add: Option<Spanned<String>>,
 }
 
@@ -242,27 +274,26 @@ impl EventDefinition {
 }
 
 impl Check<'_> {
-    /// That tables of which it is said that they only grow have no event that says otherwise.
-    pub(super) fn append_only(
-        &self,
-        events: &[Event],
-        definitions: &[EventDefinition],
-    ) -> Result<(), ConfigError> {
-        for (event, definition) in events.iter().zip(definitions) {
-            let grows = definition.emit.iter().find(|emission| emission.family.append_only);
-            let Some(family) = grows.map(|emission| &emission.family.desc.name) else { continue };
-            let changes =
-                |other: &&EventDefinition| other.table == definition.table && other.on != Operation::Insert;
-            if let Some(other) = definitions.iter().find(changes) {
+    /// That a table of which it is said that it only grows has no event that says otherwise.
+    pub(super) fn append_only(&self, event: &Event, events: &[EventDefinition]) -> Result<(), ConfigError> {
+        let Some(definition) = events.iter().find(|definition| definition.name == event.name.value) else {
+            return Ok(());
+        };
+        let grows = definition.emit.iter().find(|emission| emission.family.append_only);
+        let changes =
+            |other: &&EventDefinition| other.table == definition.table && other.on != Operation::Insert;
+        match (grows, events.iter().find(changes)) {
+            (Some(grows), Some(other)) => {
                 let message = format!(
-                    "{family} has append_only, but rows of {} change: there is the event {:?}",
+                    "{} has append_only, but rows of {} change: there is the event {:?}",
+                    grows.family.desc.name,
                     definition.source(),
                     other.name
                 );
-                return self.fail(&event.name, message);
+                self.fail(&event.name, message)
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Schema and name of a table.
@@ -285,13 +316,8 @@ impl Check<'_> {
     }
 
     /// That no family is filled by both queries and events: they count differently.
-    pub(super) fn fed_once(
-        &self,
-        events: &[Event],
-        from_queries: &BTreeSet<&str>,
-    ) -> Result<(), ConfigError> {
-        let emits = events.iter().flat_map(|event| &event.emit);
-        match emits.map(|emit| &emit.family).find(|family| from_queries.contains(family.value.as_str())) {
+    pub(super) fn fed_once(&self, event: &Event, from_queries: &BTreeSet<String>) -> Result<(), ConfigError> {
+        match event.emit.iter().map(|emit| &emit.family).find(|family| from_queries.contains(&family.value)) {
             Some(family) => self
                 .fail(family, format!("family {:?} is filled by a query already; use another", family.value)),
             None => Ok(()),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use exporter_kit::config::Spanned;
 use exposition::{Desc, Kind, is_label_name, is_metric_name};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::domain::{Domain, Label, Rejections};
@@ -18,24 +19,39 @@ const SUFFIXES: [&str; 5] = ["_total", "_bucket", "_count", "_sum", "_info"];
 const RESERVED_LABELS: [&str; 2] = ["le", "quantile"];
 
 /// A family as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Family {
+    /// Name of the metric
+    #[schemars(with = "String")]
     pub(super) name: Spanned<String>,
+    /// Type of the metric
     #[serde(rename = "type")]
     kind: FamilyType,
+    /// What it means, for people
     help: String,
+    /// The unit, which is the end of the name
     unit: Option<String>,
+    /// Names of the labels, or a map of name to the values that there can be
     #[serde(default)]
     labels: Labels,
+    /// Which series are there before a row or an event has them; default: `zero` for what events fill and whose labels
+    /// have known values, else `observed`
     init: Option<Init>,
+    /// Finite upper bounds of a histogram, ascending; `+Inf` is added
     buckets: Option<Vec<f64>>,
+    /// Every state of a stateset
+    states: Option<Vec<String>>,
+    /// Rows that fill it are never changed or deleted: it may be counted by mode `snapshot`
     #[serde(default)]
     append_only: bool,
+    /// Takes a name that ends as those of another type do, as it was elsewhere
+    #[serde(default)]
+    any_name: bool,
 }
 
 /// The labels of a family: their names, or with the domain of each.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "labels are a list of names, or a map of name to {values, enum, max, other}")]
 enum Labels {
     Any(Vec<String>),
@@ -58,7 +74,7 @@ impl Labels {
 }
 
 /// Which series of a family there are before a row or an event has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
     /// None: what queries fill has this by default.
@@ -69,12 +85,14 @@ pub enum Init {
 }
 
 /// The types that a definition may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum FamilyType {
     Counter,
     Gauge,
     Histogram,
+    Info,
+    StateSet,
 }
 
 /// A family, shared by everything that fills it.
@@ -88,6 +106,8 @@ pub struct FamilyDefinition {
     pub init: Option<Init>,
     /// Finite upper bounds of a histogram, ascending; empty for other types.
     pub buckets: Vec<f64>,
+    /// Every state of a state set; empty for other types.
+    pub states: Vec<String>,
     /// Whether rows that fill it are neither changed nor deleted, as far as the definition's author knows.
     pub append_only: bool,
     /// Samples or events that no domain took.
@@ -101,7 +121,15 @@ impl FamilyDefinition {
         let domain = Domain { values: Some(values.into_iter().collect()), ..Domain::default() };
         let labels = BTreeMap::from([(label.to_owned(), Label::new(domain))]);
         let (buckets, rejections) = (Vec::new(), Rejections::default());
-        FamilyDefinition { desc, labels, init: None, buckets, append_only: true, rejections }
+        FamilyDefinition {
+            desc,
+            labels,
+            init: None,
+            buckets,
+            states: Vec::new(),
+            append_only: true,
+            rejections,
+        }
     }
 }
 
@@ -119,15 +147,23 @@ impl Family {
             FamilyType::Counter => (Kind::Counter, "counter"),
             FamilyType::Gauge => (Kind::Gauge, "gauge"),
             FamilyType::Histogram => (Kind::Histogram, "histogram"),
+            FamilyType::Info => (Kind::Info, "info"),
+            FamilyType::StateSet => (Kind::StateSet, "stateset"),
         };
-        if kind == Kind::Counter {
+        if self.any_name {
+            // As it was elsewhere.
+        } else if kind == Kind::Counter {
             if !name.ends_with("_total") {
                 return Err(format!("a counter ends in _total; rename {name}, or make it a gauge"));
+            }
+        } else if kind == Kind::Info {
+            if !name.ends_with("_info") {
+                return Err(format!("an info ends in _info; rename {name}, or make it a gauge"));
             }
         } else if let Some(suffix) = SUFFIXES.iter().find(|suffix| name.ends_with(**suffix)) {
             return Err(format!("a {word} does not end in {suffix}; rename {name}"));
         }
-        if self.help.trim().is_empty() {
+        if self.help.trim().is_empty() && !self.any_name {
             return Err(format!("{name} needs a help text"));
         }
         let base = name.strip_suffix("_total").unwrap_or(name);
@@ -139,9 +175,12 @@ impl Family {
             ));
         }
         let buckets = self.buckets(kind)?;
+        let states = self.states(kind)?;
         let mut labels = BTreeMap::new();
         for (label, domain) in self.labels.domains() {
-            if !is_label_name(label) || label.starts_with("__") || RESERVED_LABELS.contains(&label.as_str()) {
+            let reserved =
+                RESERVED_LABELS.contains(&label.as_str()) || kind == Kind::StateSet && label == name;
+            if !is_label_name(label) || label.starts_with("__") || reserved {
                 return Err(format!("{label:?} of {name} is not a label name, or a reserved one"));
             }
             domain.check().map_err(|problem| format!("label {label} of {name}: {problem}"))?;
@@ -154,7 +193,7 @@ impl Family {
             desc = desc.with_unit(unit.clone());
         }
         let (init, append_only, rejections) = (self.init, self.append_only, Rejections::default());
-        Ok(FamilyDefinition { desc, labels, init, buckets, append_only, rejections })
+        Ok(FamilyDefinition { desc, labels, init, buckets, states, append_only, rejections })
     }
 
     fn buckets(&self, kind: Kind) -> Result<Vec<f64>, String> {
@@ -171,6 +210,21 @@ impl Family {
                 Err(format!("{name} needs buckets: its finite upper bounds, ascending; +Inf is added"))
             }
             (_, Some(_)) => Err(format!("{name} has buckets, which are for histograms")),
+            (_, None) => Ok(Vec::new()),
+        }
+    }
+
+    fn states(&self, kind: Kind) -> Result<Vec<String>, String> {
+        let name = &self.name.value;
+        match (kind, &self.states) {
+            (Kind::StateSet, Some(states)) if !states.is_empty() => {
+                match states.iter().collect::<BTreeSet<_>>().len() == states.len() {
+                    true => Ok(states.clone()),
+                    false => Err(format!("a state of {name} stands twice")),
+                }
+            }
+            (Kind::StateSet, _) => Err(format!("{name} needs states: all that there can be")),
+            (_, Some(_)) => Err(format!("{name} has states, which are for statesets")),
             (_, None) => Ok(Vec::new()),
         }
     }

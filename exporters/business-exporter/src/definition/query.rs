@@ -7,30 +7,103 @@ use std::time::Duration;
 use exporter_kit::config::{ConfigError, GoDuration, Spanned};
 use exposition::Kind;
 use pg_client::statement;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::event::is_plain;
 use super::family::{FamilyDefinition, Init};
 use super::{Check, Defaults, Families};
 
 /// A query as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
+    /// Name in metrics
+    #[schemars(with = "String")]
     pub(super) name: Spanned<String>,
+    /// Which database, if there are several
+    #[schemars(with = "Option<String>")]
+    pub(super) database: Option<Spanned<String>>,
+    /// Where it makes sense; elsewhere it is not run, and that is no failure
+    #[serde(default)]
+    requires: Requirements,
+    /// One reading statement
+    #[schemars(with = "Option<String>")]
     sql: Option<Spanned<String>>,
+    /// File with the statement instead, relative to this one
+    #[schemars(with = "Option<String>")]
     pub(super) sql_file: Option<Spanned<String>>,
+    /// Runs in the background with this pause between, and scrapes show the last result; default: in each scrape
+    #[schemars(with = "Option<String>")]
     refresh: Option<Spanned<GoDuration>>,
+    /// As in `defaults`
+    #[schemars(with = "Option<String>")]
     timeout: Option<GoDuration>,
+    /// As in `defaults`
+    #[schemars(with = "Option<String>")]
     lock_timeout: Option<GoDuration>,
+    /// As in `defaults`
     max_rows: Option<usize>,
+    /// As in `defaults`
     max_series: Option<usize>,
+    /// What a NULL in a column of values means
     #[serde(default)]
     null_value: NullValue,
+    /// What is made of each row
     emit: Vec<Emit>,
 }
 
+/// Where a query makes sense. Elsewhere it is not run, which is no failure.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Requirements {
+    /// PostgreSQL of this major release or later.
+    pub min_version: Option<u32>,
+    /// PostgreSQL of this major release or earlier.
+    pub max_version: Option<u32>,
+    /// A server of this role.
+    pub role: Option<Role>,
+    /// An extension that is installed in the database.
+    pub extension: Option<String>,
+    /// A table, view or other relation that exists, as `schema.name`.
+    pub relation: Option<String>,
+}
+
+impl Requirements {
+    /// That names can stand in SQL, and that some version fits.
+    fn check(&self) -> Result<(), String> {
+        if let Some(name) = self.extension.as_ref().filter(|name| !is_plain(name)) {
+            return Err(format!("{name:?} is not the name of an extension"));
+        }
+        if let Some(name) = &self.relation
+            && !name.split_once('.').is_some_and(|(schema, name)| is_plain(schema) && is_plain(name))
+        {
+            return Err(format!("write the relation as schema.name, not as {name:?}"));
+        }
+        match (self.min_version, self.max_version) {
+            (Some(min), Some(max)) if min > max => {
+                Err(format!("no version is {min} or later and {max} or earlier"))
+            }
+            (min, max) => match [min, max].into_iter().flatten().find(|version| *version >= 1000) {
+                Some(version) => Err(format!("versions are major releases such as 15, not {version}")),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// What a server is to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It takes writes.
+    Primary,
+    /// It replays what another one writes.
+    Standby,
+}
+
 /// What a NULL in a value column means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NullValue {
     /// There is no sample.
@@ -42,27 +115,43 @@ pub enum NullValue {
     Error,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "QueryEmit")]
 struct Emit {
+    /// The family
+    #[schemars(with = "String")]
     family: Spanned<String>,
+    /// The column of the values
     value: Option<String>,
+    /// Several columns of values instead, each for one value of a label
     pivot: Option<Pivot>,
-    /// Label columns; a column has the label's name, or `{label: column}` says which.
+    /// The column of a stateset's current state
+    state: Option<String>,
+    /// The column of a histogram's upper bounds, one a row; NULL is `+Inf`
+    le: Option<String>,
+    /// The column of the observations above the bound before and up to this one
+    count: Option<String>,
+    /// The column of their sum
+    sum: Option<String>,
+    /// Columns that have the labels' names, or `{label: column}`; NULL is `unknown`
     #[serde(default)]
     labels: Vec<LabelColumn>,
+    /// Labels with a fixed value
     #[serde(default)]
     static_labels: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Pivot {
+    /// The label
     label: String,
+    /// The columns, whose names are the label's values
     columns: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum LabelColumn {
     Same(String),
@@ -74,6 +163,8 @@ enum LabelColumn {
 pub struct QueryDefinition {
     /// Name in metrics and messages.
     pub name: String,
+    /// Where it is run.
+    pub requires: Requirements,
     /// One statement.
     pub sql: String,
     /// It runs in the background, with this pause between, and scrapes show its last result; without it, it runs in each
@@ -120,6 +211,19 @@ pub enum Values {
         /// The columns, whose names are its values.
         columns: Vec<String>,
     },
+    /// Each row is one bucket.
+    Buckets {
+        /// The column of upper bounds; NULL is +Inf.
+        le: String,
+        /// The column of observations above the bound before, up to this one.
+        count: String,
+        /// The column of their sum.
+        sum: Option<String>,
+    },
+    /// The column has the current state.
+    State(String),
+    /// The value is 1.
+    Info,
 }
 
 impl Emission {
@@ -131,8 +235,8 @@ impl Emission {
     /// Number of series that are there before any row.
     fn initial_series(&self) -> usize {
         let pivot = match &self.values {
-            Values::Column(_) => 1,
             Values::Pivot { columns, .. } => columns.len(),
+            _ => 1,
         };
         let values =
             |label: &String| self.family.labels.get(label)?.domain().closed().map(|values| values.len());
@@ -173,6 +277,7 @@ impl Query {
                 format!("init: zero makes {count} series of {name}, more than max_series = {max_series}");
             return check.fail(&self.name, message);
         }
+        self.requires.check().or_else(|problem| check.fail(&self.name, problem))?;
         if let Some(refresh) = self.refresh.as_ref().filter(|refresh| refresh.value.get().is_zero()) {
             return check.fail(
                 refresh,
@@ -181,6 +286,7 @@ impl Query {
         }
         Ok(QueryDefinition {
             name: name.clone(),
+            requires: self.requires.clone(),
             sql,
             refresh: self.refresh.as_ref().map(|refresh| refresh.value.get()),
             hold_max: defaults.hold_max.get(),
@@ -198,20 +304,11 @@ impl Emit {
     fn emission(&self, check: &Check<'_>, families: &Families) -> Result<Emission, ConfigError> {
         let family = check.family(&self.family, families)?;
         let name = &family.desc.name;
-        if family.desc.kind == Kind::Histogram {
-            return check.fail(&self.family, format!("{name} is a histogram, which only events fill"));
-        }
         if family.desc.kind == Kind::Counter && family.init == Some(Init::Zero) {
             let message = "init: zero is for gauges and for what events fill; the zero of a counter that a query fills comes from its query";
             return check.fail(&self.family, format!("{name}: {message}"));
         }
-        let values = match (&self.value, &self.pivot) {
-            (Some(column), None) => Values::Column(column.clone()),
-            (None, Some(pivot)) => {
-                Values::Pivot { label: pivot.label.clone(), columns: pivot.columns.clone() }
-            }
-            _ => return check.fail(&self.family, format!("{name} needs either a value column or a pivot")),
-        };
+        let values = self.values(check, &family)?;
         let mut labels = Vec::new();
         for label in &self.labels {
             match label {
@@ -221,7 +318,7 @@ impl Emit {
         }
         let pivot_label = match &values {
             Values::Pivot { label, .. } => Some(label),
-            Values::Column(_) => None,
+            _ => None,
         };
         let given: Vec<&String> = labels
             .iter()
@@ -247,6 +344,44 @@ impl Emit {
         }
         let static_labels = self.static_labels.clone().into_iter().collect();
         Ok(Emission { family, labels, static_labels, values })
+    }
+
+    fn values(&self, check: &Check<'_>, family: &FamilyDefinition) -> Result<Values, ConfigError> {
+        let name = &family.desc.name;
+        let Emit { value, pivot, state, le, count, sum, .. } = self;
+        let wanted = match family.desc.kind {
+            Kind::Histogram => match (le, count, value, pivot, state) {
+                (Some(le), Some(count), None, None, None) => {
+                    let (le, count, sum) = (le.clone(), count.clone(), sum.clone());
+                    return Ok(Values::Buckets { le, count, sum });
+                }
+                _ => "the columns le and count, and may have sum",
+            },
+            Kind::StateSet => match (state, value, pivot) {
+                (Some(state), None, None) if le.is_none() && count.is_none() && sum.is_none() => {
+                    return Ok(Values::State(state.clone()));
+                }
+                _ => "a state column",
+            },
+            Kind::Info => {
+                let columns = [value, state, le, count, sum];
+                if pivot.is_none() && columns.iter().all(|column| column.is_none()) {
+                    return Ok(Values::Info);
+                }
+                "labels and no value"
+            }
+            _ if [state, le, count, sum].iter().any(|column| column.is_some()) => {
+                "either a value column or a pivot"
+            }
+            _ => match (value, pivot) {
+                (Some(column), None) => return Ok(Values::Column(column.clone())),
+                (None, Some(Pivot { label, columns })) => {
+                    return Ok(Values::Pivot { label: label.clone(), columns: columns.clone() });
+                }
+                _ => "either a value column or a pivot",
+            },
+        };
+        check.fail(&self.family, format!("{name} needs {wanted}"))
     }
 }
 

@@ -1,19 +1,33 @@
 //! Stocks as the file has them: what the counters of a table are compared with, row by row.
 
 use exporter_kit::config::{ConfigError, Spanned};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::event::{EventDefinition, EventEmission, Operation};
 use super::{Check, event};
 
 /// A stock as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Stock {
-    table: Spanned<String>,
+    /// Which database, if there are several
+    #[schemars(with = "Option<String>")]
+    pub(super) database: Option<Spanned<String>>,
+    /// The table, as `schema.table`
+    #[schemars(with = "String")]
+    pub(super) table: Spanned<String>,
+    /// The column whose values tell the rows apart
+    #[schemars(with = "String")]
     by: Spanned<String>,
+    /// Counter of its inserts, with the value as its only label
+    #[schemars(with = "String")]
     created: Spanned<String>,
+    /// Counter of its updates, with the labels `from` and `to`
+    #[schemars(with = "Option<String>")]
     moved: Option<Spanned<String>>,
+    /// Counter of its deletions, with the value as its only label
+    #[schemars(with = "Option<String>")]
     deleted: Option<Spanned<String>>,
 }
 

@@ -1,15 +1,22 @@
 //! Queries that run beside the scrapes, and what is checked before the exporter runs.
 
+use rstest::rstest;
 use std::time::{Duration, Instant};
 
 use testkit::page::value;
-use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres};
+use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, in_full};
 
-use crate::{Definition, failure, outcome};
+use crate::{Definition, failure, outcome, server};
 
+#[rstest]
 #[tokio::test]
-async fn a_scrape_shows_the_last_result_and_waits_for_none() -> anyhow::Result<()> {
-    let server = Postgres::start().await?;
+async fn a_scrape_shows_the_last_result_and_waits_for_none(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = server(major).await?;
     server.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1); GRANT SELECT ON t TO exporter").await?;
     let text = "
 version: 1
@@ -41,9 +48,15 @@ queries:
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_failing_query_keeps_its_result_for_a_while() -> anyhow::Result<()> {
-    let server = Postgres::start().await?;
+async fn a_failing_query_keeps_its_result_for_a_while(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = server(major).await?;
     server.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1); GRANT SELECT ON t TO exporter").await?;
     let text = "
 version: 1
@@ -76,9 +89,13 @@ queries:
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_role_is_looked_at() -> anyhow::Result<()> {
-    let server = Postgres::start().await?;
+async fn the_role_is_looked_at(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = server(major).await?;
     server.sql("CREATE TABLE t (a int); GRANT SELECT, INSERT ON t TO exporter").await?;
     let text = "
 version: 1
@@ -109,9 +126,15 @@ queries: [{name: rows, refresh: 1h, sql: SELECT count(*) AS v FROM t, emit: [{fa
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_password_that_is_changed_needs_no_restart() -> anyhow::Result<()> {
-    let server = Postgres::start().await?;
+async fn a_password_that_is_changed_needs_no_restart(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = server(major).await?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("password");
     std::fs::write(&file, "wr0ng-w0rd")?;

@@ -1,17 +1,24 @@
 //! What one query costs is its own affair, and what the server does is said in time.
 
+use rstest::rstest;
 use std::time::{Duration, Instant};
 
 use testkit::page::value;
-use testkit::postgres::Postgres;
+use testkit::postgres::in_full;
 use testkit::process::Stat;
 use testkit::proxy::{FaultProxy, Mode};
 
-use crate::{Definition, database, failure, outcome};
+use crate::{Definition, database, failure, outcome, server};
 
+#[rstest]
 #[tokio::test]
-async fn a_locked_table_costs_its_own_query_only() -> anyhow::Result<()> {
-    let server = database().await?;
+async fn a_locked_table_costs_its_own_query_only(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     let definition = Definition::of_queries(&[
         ("deals", "SELECT count(*) AS v FROM deals"),
         ("users", "SELECT count(*) AS v FROM users"),
@@ -28,9 +35,15 @@ async fn a_locked_table_costs_its_own_query_only() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_slow_query_is_ended_by_the_server_and_the_rest_is_there() -> anyhow::Result<()> {
-    let server = database().await?;
+async fn a_slow_query_is_ended_by_the_server_and_the_rest_is_there(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     let text = "
 version: 1
 defaults: {timeout: 200ms}
@@ -59,9 +72,15 @@ fn peak(pid: u32) -> anyhow::Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_million_rows_stop_at_the_limit() -> anyhow::Result<()> {
-    let server = database().await?;
+async fn a_million_rows_stop_at_the_limit(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     let exporter = Definition::of_queries(&[
         ("many", "SELECT repeat('x', 100) AS pad, i AS v FROM generate_series(1, 1000000) AS i"),
         ("few", "SELECT 1 AS v"),
@@ -81,9 +100,15 @@ async fn a_million_rows_stop_at_the_limit() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn too_many_series_cost_their_query_only() -> anyhow::Result<()> {
-    let server = database().await?;
+async fn too_many_series_cost_their_query_only(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     let text = "
 version: 1
 defaults: {max_series: 10}
@@ -100,9 +125,13 @@ queries:
 }
 
 /// Where `query_typed` would wait for ever: a type that was not met before, and more rows than one read takes.
+#[rstest]
 #[tokio::test]
-async fn an_enum_in_a_big_result_works() -> anyhow::Result<()> {
-    let server = database().await?;
+async fn an_enum_in_a_big_result_works(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     let text = "
 version: 1
 defaults: {max_rows: 50000, max_series: 50000}
@@ -117,9 +146,15 @@ queries:
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn all_queries_are_one_round_trip_on_one_connection() -> anyhow::Result<()> {
-    let server = database().await?;
+async fn all_queries_are_one_round_trip_on_one_connection(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     let proxy = FaultProxy::start(server.addr())?;
     let queries: Vec<String> = (0..20).map(|index| format!("q{index}")).collect();
     let queries: Vec<(&str, &str)> = queries.iter().map(|name| (name.as_str(), "SELECT 1 AS v")).collect();
@@ -137,9 +172,15 @@ async fn up(exporter: &testkit::exporter::Exporter, timeout: f64) -> anyhow::Res
     value(&exporter.scrape(timeout).await?, "business_exporter_up", &[("database", "main")])
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_server_that_is_gone_or_hangs_is_down_in_time_and_then_up_again() -> anyhow::Result<()> {
-    let mut server = database().await?;
+async fn a_server_that_is_gone_or_hangs_is_down_in_time_and_then_up_again(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let mut server = database(major).await?;
     let proxy = FaultProxy::start(server.addr())?;
     let exporter =
         Definition::of_queries(&[("one", "SELECT 1 AS v")])?.exporter(&server.dsn_at(proxy.addr())).await?;
@@ -166,10 +207,16 @@ async fn a_server_that_is_gone_or_hangs_is_down_in_time_and_then_up_again() -> a
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn once_prints_the_page_and_fails_when_a_query_does() -> anyhow::Result<()> {
+async fn once_prints_the_page_and_fails_when_a_query_does(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
     let definition = Definition::of_queries(&[("one", "SELECT 1 AS v")])?;
-    let server = Postgres::start().await?;
+    let server = server(major).await?;
     let output = definition.run(&["once"], Some(&server.dsn()))?;
     assert!(output.status.success(), "{:?}", failure(&output));
     let page = testkit::page::parse(&String::from_utf8(output.stdout)?)?;

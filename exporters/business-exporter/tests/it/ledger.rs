@@ -6,10 +6,10 @@ use exposition::Page;
 use rstest::rstest;
 use testkit::exporter::Exporter;
 use testkit::page::value;
-use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres, Version, has_sqlstate};
+use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres, Version, has_sqlstate, in_full};
 use tokio_postgres::error::SqlState;
 
-use crate::{Definition, SCHEMA, exporter, failure, install, outcome, run, shipped};
+use crate::{Definition, database, exporter, failure, install, outcome, run, server, shipped};
 
 /// Two tables and every kind of emission.
 const SHOP: &str = "
@@ -46,8 +46,8 @@ CREATE ROLE app LOGIN PASSWORD 'app';
 GRANT ALL ON items TO app";
 
 /// A server with the tables and the ledger of [`SHOP`].
-async fn shop() -> anyhow::Result<(Postgres, Definition)> {
-    let server = Postgres::start().await?;
+async fn shop(major: u32) -> anyhow::Result<(Postgres, Definition)> {
+    let server = server(major).await?;
     server.sql(TABLES).await?;
     let definition = Definition::new(SHOP)?;
     definition.install(&server).await?;
@@ -77,9 +77,15 @@ async fn eventually(exporter: &Exporter, what: &str, is_so: impl Fn(&Page) -> bo
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_way_to_write_is_counted_once() -> anyhow::Result<()> {
-    let (server, definition) = shop().await?;
+async fn every_way_to_write_is_counted_once(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (server, definition) = shop(major).await?;
     let exporter = definition.exporter(&server.dsn()).await?;
     let page = exporter.scrape(10.0).await?;
     assert_page(
@@ -162,9 +168,15 @@ async fn every_way_to_write_is_counted_once() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_wrong_with_an_event_never_harms_the_application() -> anyhow::Result<()> {
-    let (server, definition) = shop().await?;
+async fn what_is_wrong_with_an_event_never_harms_the_application(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (server, definition) = shop(major).await?;
     let exporter = definition.exporter(&server.dsn()).await?;
     let app = server.client_as("app", "app", "postgres").await?;
     // The inverse of 0; a negative value; and one that is no number.
@@ -228,9 +240,15 @@ async fn what_is_wrong_with_an_event_never_harms_the_application() -> anyhow::Re
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn no_series_falls_whatever_becomes_of_the_database() -> anyhow::Result<()> {
-    let (mut server, definition) = shop().await?;
+async fn no_series_falls_whatever_becomes_of_the_database(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (mut server, definition) = shop(major).await?;
     let exporter = definition.exporter(&server.dsn()).await?;
     server.sql("INSERT INTO items SELECT i, 'a', 1, 'ada' FROM generate_series(1, 50) AS i").await?;
     exporter.scrape(10.0).await?;
@@ -287,9 +305,15 @@ async fn no_series_falls_whatever_becomes_of_the_database() -> anyhow::Result<()
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_locked_ledger_costs_its_own_families_only() -> anyhow::Result<()> {
-    let (server, _) = shop().await?;
+async fn a_locked_ledger_costs_its_own_families_only(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (server, _) = shop(major).await?;
     let text =
         format!("{SHOP}\nqueries: [{{name: one, sql: SELECT 1 AS v, emit: [{{family: one, value: v}}]}}]\n")
             .replacen("families:", "families:\n- {name: one, type: gauge, help: A.}", 1);
@@ -311,9 +335,13 @@ async fn a_locked_ledger_costs_its_own_families_only() -> anyhow::Result<()> {
 }
 
 /// A fold moves what is counted from one table to the other; who reads meanwhile sees the same sum.
+#[rstest]
 #[tokio::test]
-async fn folding_changes_no_sum() -> anyhow::Result<()> {
-    let (server, _) = shop().await?;
+async fn folding_changes_no_sum(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (server, _) = shop(major).await?;
     let writer = server.client().await?;
     let folder = server.client_as(EXPORTER, EXPORTER_PASSWORD, "postgres").await?;
     let reader = server.client_as(EXPORTER, EXPORTER_PASSWORD, "postgres").await?;
@@ -349,9 +377,15 @@ async fn folding_changes_no_sum() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_exporters_role_can_fold_and_read_and_no_more() -> anyhow::Result<()> {
-    let (server, _) = shop().await?;
+async fn the_exporters_role_can_fold_and_read_and_no_more(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (server, _) = shop(major).await?;
     let role = server.client_as(EXPORTER, EXPORTER_PASSWORD, "postgres").await?;
     role.batch_execute("SELECT business_exporter.fold(); TABLE business_exporter.total").await?;
     for sql in [
@@ -367,9 +401,15 @@ async fn the_exporters_role_can_fold_and_read_and_no_more() -> anyhow::Result<()
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_ledger_follows_its_definition_and_can_be_removed() -> anyhow::Result<()> {
-    let (server, definition) = shop().await?;
+async fn the_ledger_follows_its_definition_and_can_be_removed(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (server, definition) = shop(major).await?;
     let triggers =
         "SELECT string_agg(tgname, ' ' ORDER BY tgname) FROM pg_trigger WHERE tgname LIKE 'business%'";
     let all = "business_exporter_delete_gone business_exporter_insert_inverted business_exporter_insert_made \
@@ -405,9 +445,15 @@ async fn the_ledger_follows_its_definition_and_can_be_removed() -> anyhow::Resul
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn stocks_are_compared_with_their_counters() -> anyhow::Result<()> {
-    let server = Postgres::start().await?;
+async fn stocks_are_compared_with_their_counters(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = server(major).await?;
     server.sql(TABLES).await?;
     // Rows from before.
     server.sql("INSERT INTO items SELECT i, 'a', 1, 'ada' FROM generate_series(1, 10) AS i").await?;
@@ -455,9 +501,15 @@ async fn stocks_are_compared_with_their_counters() -> anyhow::Result<()> {
 }
 
 /// A standby takes over without the last commits, and with it goes what they counted.
+#[rstest]
 #[tokio::test]
-async fn a_standby_that_takes_over_makes_no_series_fall() -> anyhow::Result<()> {
-    let (mut primary, definition) = shop().await?;
+async fn a_standby_that_takes_over_makes_no_series_fall(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (mut primary, definition) = shop(major).await?;
     let mut standby = primary.standby().await?;
     primary.sql("INSERT INTO items SELECT i, 'a', 1, 'ada' FROM generate_series(1, 100) AS i").await?;
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -498,9 +550,15 @@ async fn a_standby_that_takes_over_makes_no_series_fall() -> anyhow::Result<()> 
 }
 
 /// Sums of prices with many digits, in whatever parts they are folded, neither fall nor lose anything.
+#[rstest]
 #[tokio::test]
-async fn sums_are_exact_in_whatever_order() -> anyhow::Result<()> {
-    let (server, definition) = shop().await?;
+async fn sums_are_exact_in_whatever_order(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let (server, definition) = shop(major).await?;
     let exporter = definition.exporter(&server.dsn()).await?;
     let (rows, mut last) = (if testkit::full() { 1_000_000 } else { 100_000 }, 0.0);
     let mut next = 100;
@@ -605,14 +663,14 @@ VALUES ('negotiation', 'reply', 'large', true, 100, 20, 0.0125, '{}'), ('negotia
 DELETE FROM users WHERE id = 2";
 
 #[rstest]
-#[case(13)]
-#[case(15)]
-#[case(18)]
 #[tokio::test]
-async fn the_shipped_definition_counts_what_happens(#[case] major: u32) -> anyhow::Result<()> {
-    let server = Postgres::builder().version(Version::Major(major)).start().await?;
-    server.sql(SCHEMA).await?;
-    server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO exporter").await?;
+async fn the_shipped_definition_counts_what_happens(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     install(&shipped(), &server).await?;
     let exporter = exporter(&shipped(), &server.dsn()).await?;
     exporter.scrape(10.0).await?;

@@ -2,8 +2,10 @@
 
 mod background;
 mod compose;
+mod convert;
 mod exactness;
 mod faults;
+mod language;
 mod ledger;
 mod modes;
 mod security;
@@ -16,14 +18,19 @@ use std::process::{Command, Output};
 use anyhow::Context;
 use tempfile::TempDir;
 use testkit::exporter::Exporter;
-use testkit::postgres::Postgres;
+use testkit::postgres::{Postgres, Version};
 
 /// The schema of the backend.
 const SCHEMA: &str = include_str!("../../../../backend/migrations/0001_schema.sql");
 
+/// A server of a major release.
+async fn server(major: u32) -> anyhow::Result<Postgres> {
+    Postgres::builder().version(Version::Major(major)).start().await
+}
+
 /// A server with the backend's tables, which the exporter may read.
-async fn database() -> anyhow::Result<Postgres> {
-    let server = Postgres::start().await?;
+async fn database(major: u32) -> anyhow::Result<Postgres> {
+    let server = server(major).await?;
     server.sql(SCHEMA).await?;
     server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO exporter").await?;
     Ok(server)
@@ -42,6 +49,13 @@ impl Definition {
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("metrics.yml"), text)?;
         Ok(Definition(folder))
+    }
+
+    /// Writes a file beside the definition, or the definition itself.
+    fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.0.path().join(name);
+        std::fs::create_dir_all(path.parent().context("no folder")?)?;
+        Ok(std::fs::write(path, text)?)
     }
 
     fn path(&self) -> String {

@@ -6,7 +6,7 @@ use exposition::Page;
 use rstest::rstest;
 use testkit::exporter::Exporter;
 use testkit::page::value;
-use testkit::postgres::{MAJORS, Postgres, Version, in_full};
+use testkit::postgres::{MAJORS, Postgres, in_full};
 
 use crate::{Definition, failure};
 
@@ -36,7 +36,7 @@ events:
 
 /// A server with the tables, and the definition in a mode.
 async fn shop(major: u32, mode: &str) -> anyhow::Result<(Postgres, Definition)> {
-    let server = Postgres::builder().version(Version::Major(major)).start().await?;
+    let server = crate::server(major).await?;
     server.sql(TABLES).await?;
     Ok((server, Definition::new(&SHOP.replace("mode: checkpoint", &format!("mode: {mode}")))?))
 }
@@ -205,7 +205,7 @@ async fn partitions_are_counted_with_their_table(
     if !in_full(major) {
         return Ok(());
     }
-    let server = Postgres::builder().version(Version::Major(major)).start().await?;
+    let server = crate::server(major).await?;
     server
         .sql(
             "CREATE TABLE items (id bigserial, day int, PRIMARY KEY (id, day)) PARTITION BY LIST (day);

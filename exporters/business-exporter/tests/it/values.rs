@@ -1,6 +1,8 @@
 //! That the page says what SQL says.
 
+use rstest::rstest;
 use testkit::page::{promtool_findings, value};
+use testkit::postgres::in_full;
 
 use crate::{Definition, database, exporter, install, outcome, run, shipped};
 
@@ -23,9 +25,15 @@ INSERT INTO loan_applications (user_id, loan_amount, loan_term_months, credit_sc
 VALUES (4, 1, 12, 'good', 1, 1, 1, 1);
 INSERT INTO deal_evaluations (user_id, deal_id, status, current_step) SELECT 1, id, 'completed', 'final' FROM deals";
 
+#[rstest]
 #[tokio::test]
-async fn the_shipped_definition_says_what_the_tables_hold() -> anyhow::Result<()> {
-    let server = database().await?;
+async fn the_shipped_definition_says_what_the_tables_hold(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     install(&shipped(), &server).await?;
     let exporter = exporter(&shipped(), &server.dsn()).await?;
     let empty = exporter.scrape(10.0).await?;
@@ -75,9 +83,15 @@ async fn the_shipped_definition_says_what_the_tables_hold() -> anyhow::Result<()
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn promtool_has_nothing_to_say_and_openmetrics_is_offered() -> anyhow::Result<()> {
-    let server = database().await?;
+async fn promtool_has_nothing_to_say_and_openmetrics_is_offered(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     install(&shipped(), &server).await?;
     server.sql(ROWS).await?;
     let exporter = exporter(&shipped(), &server.dsn()).await?;
@@ -124,9 +138,13 @@ queries:
 - {name: twice, sql: 'SELECT generate_series(1, 3) AS v', emit: [{family: twice, value: v}]}
 ";
 
+#[rstest]
 #[tokio::test]
-async fn labels_keep_to_their_domains() -> anyhow::Result<()> {
-    let server = database().await?;
+async fn labels_keep_to_their_domains(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
+    if !in_full(major) {
+        return Ok(());
+    }
+    let server = database(major).await?;
     let exporter = Definition::new(LABELS)?.exporter(&server.dsn()).await?;
     exporter.scrape(10.0).await?;
     let page = exporter.scrape(10.0).await?;
