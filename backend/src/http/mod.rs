@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -124,6 +124,11 @@ fn cors(app: &App) -> CorsLayer {
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     // The panic hook has logged message and place.
     Problem::Internal.into_response()
+}
+
+/// The answer to a deletion: nothing to say, or that there is no such object.
+pub fn removed(found: bool, what: &'static str) -> Result<StatusCode, Problem> {
+    if found { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::NotFound(what)) }
 }
 
 /// Headers of every answer: an API has nothing to embed, sniff or keep.

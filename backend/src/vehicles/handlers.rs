@@ -12,7 +12,7 @@ use super::{Condition, Criteria, SearchType, saved_searches};
 use crate::App;
 use crate::auth::Visitor;
 use crate::http::extract::{Query, Vin};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Cursor, Limit, Page, Window};
 use crate::http::problem::Problem;
 use crate::http::validate::Checks;
 use crate::lookaside;
@@ -138,12 +138,12 @@ async fn page(
     if let Some(page) = app.lookaside.get(lookaside::SEARCHES, &question).await {
         return Ok(page);
     }
-    let below = cursor.map_or(i64::MAX, |Cursor(id)| id);
+    let window = Window::new(limit, cursor);
     let vehicles = {
         let mut db = app.db.connection().await?;
-        store::search(&mut db, criteria, below, limit.0 + 1).await?
+        store::search(&mut db, criteria, window.below(), window.rows()).await?
     };
-    let page = Page::new(vehicles, limit, |vehicle| vehicle.id);
+    let page = window.page(vehicles, |vehicle| vehicle.id);
     app.lookaside.set(lookaside::SEARCHES, &question, &page).await;
     Ok(page)
 }
