@@ -77,6 +77,22 @@ async fn clients_cannot_make_series() {
 }
 
 #[tokio::test]
+async fn a_time_leads_to_the_request_that_took_it() {
+    let stack = Stack::start().await;
+    let request =
+        stack.request("GET", "/api/v1/vehicles/1ADGX000000000001").header("x-request-id", "trace-7");
+    assert_eq!(request.send().await.unwrap().status, 200);
+    let accept = "application/openmetrics-text;version=1.0.0";
+    let open = stack.request("GET", "/metrics").header("accept", accept).send().await.unwrap();
+    let exemplars: Vec<_> = open.text.lines().filter(|line| line.contains(" # {")).collect();
+    assert_eq!(exemplars.len(), 1, "{exemplars:?}");
+    assert!(exemplars[0].starts_with("http_request_duration_seconds_bucket{"), "{exemplars:?}");
+    assert!(exemplars[0].contains("} 1 # {request_id=\"trace-7\"} 0."), "{exemplars:?}");
+    let text = stack.call("GET", "/metrics", None, None).await.text;
+    assert!(!text.contains("trace-7"), "the text format has none");
+}
+
+#[tokio::test]
 async fn both_formats_are_served_and_probes_are_not_counted() {
     let stack = Stack::start().await;
     for path in ["/health", "/ready", "/metrics"] {
