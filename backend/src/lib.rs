@@ -71,6 +71,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// How long the body of a request may take to arrive.
     pub arrival: Duration,
+    /// How long a request may take that has arrived.
+    pub time_limit: Duration,
     /// The language model.
     pub llm: llm::Settings,
     /// Password resets that may be asked for.
@@ -83,6 +85,8 @@ pub struct Settings {
     pub vehicle_data_key: Option<String>,
     /// How alerts are delivered.
     pub webhooks: webhooks::Settings,
+    /// Whether requests are measured; a bench compares with what they cost otherwise.
+    pub measured: bool,
 }
 
 /// Why the service cannot be set up.
@@ -132,6 +136,8 @@ pub struct Service {
     pub turns: Arc<Semaphore>,
     /// How long the body of a request may take to arrive.
     pub arrival: Duration,
+    /// How long a request may take that has arrived.
+    pub time_limit: Duration,
     /// Password hashes.
     pub passwords: Passwords,
     /// The language model.
@@ -144,6 +150,8 @@ pub struct Service {
     pub webhooks: webhooks::Settings,
     /// Connections to the endpoints of users.
     pub webhook_http: Http,
+    /// Whether requests are measured.
+    pub measured: bool,
     /// Wakes the delivery when there are new alerts.
     pub alerts: Notify,
     /// Who was here lately.
@@ -200,6 +208,7 @@ impl App {
             cors_origins: settings.cors_origins.clone(),
             turns: Arc::new(Semaphore::new(settings.max_in_flight)),
             arrival: settings.arrival,
+            time_limit: settings.time_limit,
             sessions: Sessions::new(cache.clone(), settings.session_ttl),
             cache,
             llm: Llm::new(&settings.llm, &http, Arc::clone(&metrics))?,
@@ -212,6 +221,7 @@ impl App {
             )?,
             webhooks: settings.webhooks,
             webhook_http: Http::new(reach)?,
+            measured: settings.measured,
             alerts: Notify::new(),
             activity: Activity::default(),
             passwords: Passwords::new(settings.hash_slots, Arc::clone(&metrics))?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use autodealgenie_backend::auth::limit::Limits;
+use autodealgenie_backend::http::TIME_LIMIT;
 use autodealgenie_backend::{App, Settings, db, llm, router, webhooks, work};
 use axum::http::HeaderValue;
 use clap::Parser;
@@ -90,6 +91,9 @@ struct Args {
     /// Let users have webhooks in private networks too
     #[arg(long)]
     webhooks_private: bool,
+    /// For benches: do not measure requests
+    #[arg(long, hide = true)]
+    unmeasured: bool,
     /// Do not migrate the database on start
     #[arg(long)]
     no_migrate: bool,
@@ -161,6 +165,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         cors_origins: args.cors_origins,
         max_in_flight: args.max_in_flight,
         arrival: ARRIVAL,
+        time_limit: TIME_LIMIT,
         llm: llm::Settings {
             base_url: args.llm_url,
             key: args.llm_key,
@@ -175,6 +180,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         vehicle_data_url: args.vehicle_data_url,
         vehicle_data_key: args.vehicle_data_key,
         webhooks: webhooks::Settings { private: args.webhooks_private, ..webhooks::Settings::default() },
+        measured: !args.unmeasured,
     };
     let app = App::new(&settings, shutdown.clone()).or_misconfigured()?;
     let server = ServerConfig {

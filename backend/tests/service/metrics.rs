@@ -76,6 +76,31 @@ async fn clients_cannot_make_series() {
     assert_eq!(odd.len(), 2, "{odd:?}");
 }
 
+/// A quantile is never above the last bound: alerts on quantiles need one above their threshold.
+#[tokio::test]
+async fn buckets_reach_past_the_thresholds_of_the_alerts() {
+    let stack = Stack::start().await;
+    let page = stack.metrics().await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../monitoring/prometheus/rules");
+    let mut checked = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for line in text.lines().filter(|line| line.contains("histogram_quantile(") && line.contains(" > ")) {
+            let name = line.split("_bucket").next().unwrap();
+            let name = &name[name.rfind(['(', ' ', ':']).map_or(0, |at| at + 1)..];
+            let Some(family) = page.family(name) else { continue };
+            let threshold: f64 = line.rsplit(" > ").next().unwrap().trim().parse().unwrap();
+            let bounds = family.samples.iter().flat_map(|sample| &sample.labels);
+            let bounds =
+                bounds.filter(|(label, _)| label == "le").map(|(_, bound)| bound.parse::<f64>().unwrap());
+            let last = bounds.filter(|bound| bound.is_finite()).fold(0.0, f64::max);
+            assert!(last > threshold, "{name} ends at {last}: {line}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 4, "only {checked} alerts");
+}
+
 #[tokio::test]
 async fn a_time_leads_to_the_request_that_took_it() {
     let stack = Stack::start().await;
