@@ -45,6 +45,7 @@ use self::market::Market;
 use self::metrics::Metrics;
 use self::outbound::Http;
 use self::outbound::resolver::Reach;
+use self::vehicles::history::History;
 
 pub use self::http::router;
 
@@ -154,6 +155,8 @@ pub struct Service {
     pub measured: bool,
     /// Wakes the delivery when there are new alerts.
     pub alerts: Notify,
+    /// What was searched.
+    pub history: History,
     /// Who was here lately.
     pub activity: Activity,
     /// Handles to the metrics.
@@ -177,6 +180,7 @@ pub fn queries() -> Vec<&'static Query> {
         market::QUERIES,
         negotiations::store::QUERIES,
         vehicles::store::QUERIES,
+        vehicles::history::QUERIES,
         vehicles::favorites::QUERIES,
         vehicles::saved_searches::QUERIES,
         vehicles::listing::QUERIES,
@@ -223,6 +227,7 @@ impl App {
             webhook_http: Http::new(reach)?,
             measured: settings.measured,
             alerts: Notify::new(),
+            history: History::default(),
             activity: Activity::default(),
             passwords: Passwords::new(settings.hash_slots, Arc::clone(&metrics))?,
             metrics,

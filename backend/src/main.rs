@@ -209,6 +209,7 @@ async fn run(args: Args) -> Result<(), Failure> {
     if tokio::time::timeout(WORK_END, work).await.is_err() {
         tracing::warn!("stopped in the middle of a delivery; it is repeated");
     }
+    app.history.settled().await;
     app.db.close();
     served.or_failed()?;
     tracing::info!("stopped");

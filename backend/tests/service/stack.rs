@@ -153,6 +153,18 @@ impl Stack {
         samples(&self.metrics().await, wanted)
     }
 
+    /// Waits until the database answers `query` with `wanted`.
+    pub(crate) async fn until_sql(&self, query: &str, wanted: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.postgres.psql(query).await.unwrap().unwrap_or_default();
+            if answer == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{query}: {answer}, never {wanted}");
+        }
+    }
+
     /// Waits until the service says that it is ready.
     pub(crate) async fn until_ready(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
