@@ -45,6 +45,7 @@ use self::market::Market;
 use self::metrics::Metrics;
 use self::outbound::Http;
 use self::outbound::resolver::Reach;
+use self::vehicles::history::History;
 
 pub use self::http::router;
 
@@ -71,6 +72,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// How long the body of a request may take to arrive.
     pub arrival: Duration,
+    /// How long a request may take that has arrived.
+    pub time_limit: Duration,
     /// The language model.
     pub llm: llm::Settings,
     /// Password resets that may be asked for.
@@ -83,6 +86,8 @@ pub struct Settings {
     pub vehicle_data_key: Option<String>,
     /// How alerts are delivered.
     pub webhooks: webhooks::Settings,
+    /// Whether requests are measured; a bench compares with what they cost otherwise.
+    pub measured: bool,
 }
 
 /// Why the service cannot be set up.
@@ -132,6 +137,8 @@ pub struct Service {
     pub turns: Arc<Semaphore>,
     /// How long the body of a request may take to arrive.
     pub arrival: Duration,
+    /// How long a request may take that has arrived.
+    pub time_limit: Duration,
     /// Password hashes.
     pub passwords: Passwords,
     /// The language model.
@@ -144,8 +151,12 @@ pub struct Service {
     pub webhooks: webhooks::Settings,
     /// Connections to the endpoints of users.
     pub webhook_http: Http,
+    /// Whether requests are measured.
+    pub measured: bool,
     /// Wakes the delivery when there are new alerts.
     pub alerts: Notify,
+    /// What was searched.
+    pub history: History,
     /// Who was here lately.
     pub activity: Activity,
     /// Handles to the metrics.
@@ -169,6 +180,7 @@ pub fn queries() -> Vec<&'static Query> {
         market::QUERIES,
         negotiations::store::QUERIES,
         vehicles::store::QUERIES,
+        vehicles::history::QUERIES,
         vehicles::favorites::QUERIES,
         vehicles::saved_searches::QUERIES,
         vehicles::listing::QUERIES,
@@ -200,6 +212,7 @@ impl App {
             cors_origins: settings.cors_origins.clone(),
             turns: Arc::new(Semaphore::new(settings.max_in_flight)),
             arrival: settings.arrival,
+            time_limit: settings.time_limit,
             sessions: Sessions::new(cache.clone(), settings.session_ttl),
             cache,
             llm: Llm::new(&settings.llm, &http, Arc::clone(&metrics))?,
@@ -212,7 +225,9 @@ impl App {
             )?,
             webhooks: settings.webhooks,
             webhook_http: Http::new(reach)?,
+            measured: settings.measured,
             alerts: Notify::new(),
+            history: History::default(),
             activity: Activity::default(),
             passwords: Passwords::new(settings.hash_slots, Arc::clone(&metrics))?,
             metrics,

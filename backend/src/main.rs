@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use autodealgenie_backend::auth::limit::Limits;
+use autodealgenie_backend::http::TIME_LIMIT;
 use autodealgenie_backend::{App, Settings, db, llm, router, webhooks, work};
 use axum::http::HeaderValue;
 use clap::{Parser, Subcommand};
@@ -96,6 +97,9 @@ struct Args {
     /// Let users have webhooks in private networks too
     #[arg(long)]
     webhooks_private: bool,
+    /// For benches: do not measure requests
+    #[arg(long, hide = true)]
+    unmeasured: bool,
     /// Do not migrate the database on start
     #[arg(long)]
     no_migrate: bool,
@@ -214,6 +218,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         cors_origins: args.cors_origins,
         max_in_flight: args.max_in_flight,
         arrival: ARRIVAL,
+        time_limit: TIME_LIMIT,
         llm: llm::Settings {
             base_url: args.llm_url,
             key: args.llm_key,
@@ -228,6 +233,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         vehicle_data_url: args.vehicle_data_url,
         vehicle_data_key: args.vehicle_data_key,
         webhooks: webhooks::Settings { private: args.webhooks_private, ..webhooks::Settings::default() },
+        measured: !args.unmeasured,
     };
     let app = App::new(&settings, shutdown.clone()).or_misconfigured()?;
     // Bound before the migration: a port in use is found before anything is changed.
@@ -249,6 +255,7 @@ async fn run(args: Args) -> Result<(), Failure> {
     if tokio::time::timeout(WORK_END, work).await.is_err() {
         tracing::warn!("stopped in the middle of a delivery; it is repeated");
     }
+    app.history.settled().await;
     app.db.close();
     served.or_failed()?;
     tracing::info!("stopped");

@@ -3,8 +3,12 @@
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use axum::http::HeaderValue;
+use prometheus_client::encoding::{
+    EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder,
+};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -31,8 +35,14 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
+impl<S> MetricConstructor<HistogramWithExemplars<S>> for Buckets {
+    fn new_metric(&self) -> HistogramWithExemplars<S> {
+        HistogramWithExemplars::new(self.0.iter().copied())
+    }
+}
+
 impl Buckets {
-    fn family<L: Clone + std::hash::Hash + Eq>(self) -> Histograms<L> {
+    fn family<L: Clone + std::hash::Hash + Eq, M>(self) -> Family<L, M, Buckets> {
         Family::new_with_constructor(self)
     }
 }
@@ -102,6 +112,23 @@ const NEGOTIATION_SECONDS: Buckets =
     Buckets(&[10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0]);
 /// Seconds of a language model's answer.
 const LLM_SECONDS: Buckets = Buckets(&[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0]);
+
+/// The id of a request, which the log has too.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub struct RequestId(pub HeaderValue);
+
+impl EncodeLabelValue for RequestId {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        self.0.to_str().unwrap_or_default().encode(encoder)
+    }
+}
+
+/// Which request an exemplar is of.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ExemplarLabels {
+    /// Its id.
+    pub request_id: RequestId,
+}
 
 /// One route.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -306,7 +333,7 @@ metrics! {
     /// HTTP requests answered, by route template and status code; 499 is a client that left first.
     http_requests: Family<AnswerLabels, Counter> = Family::default() => "http_requests_total";
     /// Time from the request's head to the answer's head.
-    http_request_duration: Histograms<RouteLabels> = REQUEST_SECONDS.family() => "http_request_duration_seconds";
+    http_request_duration: Family<RouteLabels, HistogramWithExemplars<ExemplarLabels>, Buckets> = REQUEST_SECONDS.family() => "http_request_duration_seconds";
     /// Size of request bodies as announced by Content-Length.
     http_request_size: Histograms<RouteLabels> = BODY_BYTES.family() => "http_request_size_bytes";
     /// Size of answer bodies.

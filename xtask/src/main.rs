@@ -64,7 +64,7 @@ enum Command {
     Baseline(baseline::Args),
     /// Prepare what the tests need and run every check
     Test(test::Args),
-    /// Measure our exporters beside the ones they take the place of
+    /// Measure our exporters beside the ones they take the place of, and the backend with and without its metrics
     Bench(bench::Args),
     /// Fetch the exporters that ours take the place of, for comparing
     Peers,

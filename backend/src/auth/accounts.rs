@@ -12,7 +12,7 @@ use crate::App;
 use crate::db::{DbError, Query as Statement};
 use crate::http::etag::{HasVersion, IfMatch, Versioned};
 use crate::http::extract::{Id, Json, Query};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Page, Window};
 use crate::http::problem::Problem;
 
 macro_rules! columns {
@@ -106,25 +106,15 @@ impl Account {
     }
 }
 
-/// Query of a list.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Filter {
-    #[serde(default)]
-    limit: Limit,
-    cursor: Option<Cursor>,
-}
-
 /// Lists all accounts.
 pub async fn list(
     State(app): State<App>,
     _: Admin,
-    Query(Filter { limit, cursor }): Query<Filter>,
+    Query(window): Query<Window>,
 ) -> Result<Answer<Page<Account>>, Problem> {
-    let below = cursor.map_or(i64::MAX, |Cursor(id)| id);
-    let rows = app.db.connection().await?.rows(&LIST, &[&below, &(limit.0 + 1)]).await?;
+    let rows = app.db.connection().await?.rows(&LIST, &[&window.below(), &window.rows()]).await?;
     let accounts = rows.iter().map(Account::from_row).collect::<Result<_, _>>()?;
-    Ok(Answer(Page::new(accounts, limit, |account| account.id)))
+    Ok(Answer(window.page(accounts, |account| account.id)))
 }
 
 /// Body of a change; what is absent stays as it is.

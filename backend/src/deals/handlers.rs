@@ -12,8 +12,9 @@ use crate::App;
 use crate::auth::CurrentUser;
 use crate::http::etag::{IfMatch, Versioned};
 use crate::http::extract::{Id, Json, Query};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Cursor, Limit, Page, Window};
 use crate::http::problem::Problem;
+use crate::http::removed;
 use crate::http::validate::Checks;
 use crate::metrics::StatusLabels;
 
@@ -103,12 +104,12 @@ pub struct Filter {
 pub async fn list(
     State(app): State<App>,
     user: CurrentUser,
-    Query(filter): Query<Filter>,
+    Query(Filter { limit, cursor, status }): Query<Filter>,
 ) -> Result<Answer<Page<Deal>>, Problem> {
-    let below = filter.cursor.map_or(i64::MAX, |Cursor(id)| id);
+    let window = Window::new(limit, cursor);
     let mut db = app.db.connection().await?;
-    let deals = store::list(&mut db, user.id, below, filter.status, filter.limit.0 + 1).await?;
-    Ok(Answer(Page::new(deals, filter.limit, |deal| deal.id)))
+    let deals = store::list(&mut db, user.id, window.below(), status, window.rows()).await?;
+    Ok(Answer(window.page(deals, |deal| deal.id)))
 }
 
 /// Shows a deal.
@@ -153,5 +154,5 @@ pub async fn change_status(
 /// Deletes a deal.
 pub async fn remove(State(app): State<App>, user: CurrentUser, Id(id): Id) -> Result<StatusCode, Problem> {
     let found = store::delete(&mut app.db.connection().await?, user.id, id).await?;
-    if found { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::NotFound("deal")) }
+    removed(found, "deal")
 }

@@ -18,7 +18,7 @@ use crate::deals;
 use crate::deals::store::Deal;
 use crate::http::etag::{IfMatch, Versioned};
 use crate::http::extract::{Id, Json, Query};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Cursor, Limit, Page, Window};
 use crate::http::problem::Problem;
 use crate::http::validate::{Checks, MAX_PRICE};
 use crate::llm::{self, Prompt, PromptKind, Usage};
@@ -66,12 +66,12 @@ pub struct Filter {
 pub async fn list(
     State(app): State<App>,
     user: CurrentUser,
-    Query(filter): Query<Filter>,
+    Query(Filter { limit, cursor, deal_id }): Query<Filter>,
 ) -> Result<Answer<Page<Evaluation>>, Problem> {
-    let below = filter.cursor.map_or(i64::MAX, |Cursor(id)| id);
+    let window = Window::new(limit, cursor);
     let mut db = app.db.connection().await?;
-    let found = store::list(&mut db, user.id, below, filter.deal_id, filter.limit.0 + 1).await?;
-    Ok(Answer(Page::new(found, filter.limit, |evaluation| evaluation.id)))
+    let found = store::list(&mut db, user.id, window.below(), deal_id, window.rows()).await?;
+    Ok(Answer(window.page(found, |evaluation| evaluation.id)))
 }
 
 /// Shows an evaluation.

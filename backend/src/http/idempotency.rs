@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
-use super::{BODY_LIMIT, REQUEST_TIMEOUT};
+use super::{BODY_LIMIT, TIME_LIMIT};
 use crate::App;
 use crate::auth::CurrentUser;
 use crate::cache::CacheError;
@@ -25,7 +25,7 @@ pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed")
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long a request holds its key without an answer; above the time it may take.
-const CLAIM: Duration = Duration::from_secs(3 * REQUEST_TIMEOUT.as_secs());
+const CLAIM: Duration = Duration::from_secs(3 * TIME_LIMIT.as_secs());
 /// Bytes of an answer that are kept; creates answer one object.
 const ANSWER_LIMIT: usize = 4 * BODY_LIMIT;
 

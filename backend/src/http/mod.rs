@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -33,20 +33,23 @@ use crate::ops;
 
 /// Bytes of a request body.
 pub const BODY_LIMIT: usize = 64 * 1024;
-/// How long a request may take before it is answered with 503.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a request may take before it is answered with 503, unless a test says otherwise.
+pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// The whole service. `/health`, `/ready` and `/metrics` are not measured: probes would drown the traffic.
 pub fn router(app: App) -> Router {
-    let observer = Arc::new(Observer::new(Arc::clone(&app.metrics), routes::ROUTES));
-    routes::router()
+    let mut router = routes::router()
         .fallback(async || Problem::NotFound("path"))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), idempotency::once))
-        .layer(from_fn_with_state(app.clone(), guard))
-        .layer(from_fn_with_state(observer, observe::observe))
+        .layer(from_fn_with_state(app.clone(), guard));
+    if app.measured {
+        let observer = Arc::new(Observer::new(Arc::clone(&app.metrics), routes::ROUTES));
+        router = router.layer(from_fn_with_state(observer, observe::observe));
+    }
+    router
         .route("/health", get(ops::health))
         .route("/ready", get(ops::ready))
         .route("/metrics", get(ops::metrics))
@@ -98,7 +101,7 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
             Problem::Internal.into_response()
         })
     };
-    tokio::time::timeout(REQUEST_TIMEOUT, handled)
+    tokio::time::timeout(app.time_limit, handled)
         .await
         .unwrap_or_else(|_| Problem::Unavailable("the request took too long").into_response())
 }
@@ -124,6 +127,11 @@ fn cors(app: &App) -> CorsLayer {
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     // The panic hook has logged message and place.
     Problem::Internal.into_response()
+}
+
+/// The answer to a deletion: nothing to say, or that there is no such object.
+pub fn removed(found: bool, what: &'static str) -> Result<StatusCode, Problem> {
+    if found { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::NotFound(what)) }
 }
 
 /// Headers of every answer: an API has nothing to embed, sniff or keep.

@@ -1,4 +1,5 @@
-//! Measures every request of the API: counts, time, sizes, in flight; gives it an id and writes the access log.
+//! Measures every request of the API: counts, time, sizes, in flight; gives it an id, which leads from the time to the
+//! line that it writes in the access log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tracing::Instrument;
 
 use super::routes::Route;
 use crate::hex;
-use crate::metrics::{AnswerLabels, Metrics, RouteLabels};
+use crate::metrics::{AnswerLabels, ExemplarLabels, Metrics, RequestId, RouteLabels};
 
 /// The header that names a request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,7 +32,7 @@ const CLIENT_LEFT: u16 = 499;
 struct Handles {
     labels: RouteLabels,
     answers: Vec<(u16, Counter)>,
-    duration: Histogram,
+    duration: HistogramWithExemplars<ExemplarLabels>,
     request_size: Histogram,
     response_size: Histogram,
     in_progress: Gauge,
@@ -92,6 +94,7 @@ impl Observer {
 struct InFlight<'a> {
     metrics: &'a Metrics,
     handles: &'a Handles,
+    id: HeaderValue,
     started: Instant,
     status: u16,
 }
@@ -101,7 +104,8 @@ impl Drop for InFlight<'_> {
         let RouteLabels { method, handler } = self.handles.labels;
         self.handles.in_progress.dec();
         let elapsed = self.started.elapsed();
-        self.handles.duration.observe(elapsed.as_secs_f64());
+        let exemplar = ExemplarLabels { request_id: RequestId(self.id.clone()) };
+        self.handles.duration.observe(elapsed.as_secs_f64(), Some(exemplar), None);
         match self.handles.answers.iter().find(|(status, _)| *status == self.status) {
             Some((_, counter)) => counter.inc(),
             None => {
@@ -126,6 +130,7 @@ pub async fn observe(State(observer): State<Arc<Observer>>, mut request: Request
         let mut in_flight = InFlight {
             metrics: &observer.metrics,
             handles: &handles,
+            id: id.clone(),
             started: Instant::now(),
             status: CLIENT_LEFT,
         };

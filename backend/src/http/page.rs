@@ -64,6 +64,41 @@ impl<'de> Deserialize<'de> for Limit {
     }
 }
 
+/// Query of a list: which page of it.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    #[serde(default)]
+    limit: Limit,
+    cursor: Option<Cursor>,
+}
+
+impl Window {
+    /// The page of so many objects that begins at `cursor`, or the first one.
+    pub fn new(limit: Limit, cursor: Option<Cursor>) -> Window {
+        Window { limit, cursor }
+    }
+
+    /// The id below which it begins.
+    pub fn below(&self) -> i64 {
+        self.cursor.map_or(i64::MAX, |Cursor(id)| id)
+    }
+
+    /// Rows to ask for: the one too many only says that there are more.
+    pub fn rows(&self) -> i64 {
+        self.limit.0 + 1
+    }
+
+    /// The page that those rows make.
+    pub fn page<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> i64) -> Page<T> {
+        let limit = usize::try_from(self.limit.0).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = items.last().filter(|_| more).map(|last| Cursor(id(last)));
+        Page { items, next_cursor }
+    }
+}
+
 /// One page.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Page<T> {
@@ -102,17 +137,6 @@ impl<T: ToSchema> PartialSchema for Page<T> {
     }
 }
 
-impl<T> Page<T> {
-    /// A page out of `limit + 1` objects asked for; the one too many only says that there are more.
-    pub fn new(mut items: Vec<T>, limit: Limit, id: impl Fn(&T) -> i64) -> Page<T> {
-        let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next_cursor = items.last().filter(|_| more).map(|last| Cursor(id(last)));
-        Page { items, next_cursor }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,16 +153,16 @@ mod tests {
         fn pages_show_everything_once(count in 0_i64..250, limit in 1_i64..=100) {
             let all: Vec<i64> = (1..=count).rev().collect();
             let mut seen: Vec<i64> = Vec::new();
-            let mut below = i64::MAX;
+            let mut window = Window::new(Limit(limit), None);
             loop {
-                let fetched = all.iter().copied().filter(|id| *id < below)
-                    .take(usize::try_from(limit + 1).unwrap()).collect::<Vec<_>>();
-                let page = Page::new(fetched, Limit(limit), |id| *id);
+                let fetched = all.iter().copied().filter(|id| *id < window.below())
+                    .take(usize::try_from(window.rows()).unwrap()).collect::<Vec<_>>();
+                let page = window.page(fetched, |id| *id);
                 seen.extend(&page.items);
-                match page.next_cursor {
-                    Some(Cursor(id)) => below = id,
-                    None => break,
+                if page.next_cursor.is_none() {
+                    break;
                 }
+                window = Window::new(Limit(limit), page.next_cursor);
             }
             prop_assert_eq!(seen, all);
         }

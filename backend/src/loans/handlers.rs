@@ -14,7 +14,7 @@ use super::{CreditTier, LoanStatus};
 use crate::App;
 use crate::auth::CurrentUser;
 use crate::http::extract::{Id, Json, Query};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Cursor, Limit, Page, Window};
 use crate::http::problem::Problem;
 use crate::http::validate::{Checks, MAX_PRICE};
 use crate::metrics::StatusLabels;
@@ -161,12 +161,12 @@ pub struct Filter {
 pub async fn list(
     State(app): State<App>,
     user: CurrentUser,
-    Query(filter): Query<Filter>,
+    Query(Filter { limit, cursor, status }): Query<Filter>,
 ) -> Result<Answer<Page<Application>>, Problem> {
-    let below = filter.cursor.map_or(i64::MAX, |Cursor(id)| id);
+    let window = Window::new(limit, cursor);
     let mut db = app.db.connection().await?;
-    let found = store::list(&mut db, user.id, below, filter.status, filter.limit.0 + 1).await?;
-    Ok(Answer(Page::new(found, filter.limit, |application| application.id)))
+    let found = store::list(&mut db, user.id, window.below(), status, window.rows()).await?;
+    Ok(Answer(window.page(found, |application| application.id)))
 }
 
 /// Shows an application.

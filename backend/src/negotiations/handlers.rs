@@ -16,7 +16,7 @@ use crate::db::Transaction;
 use crate::deals;
 use crate::http::etag::{HasVersion, IfMatch, Versioned};
 use crate::http::extract::{Id, Json, Query};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Cursor, Limit, Page, Window};
 use crate::http::problem::Problem;
 use crate::http::validate::Checks;
 use crate::llm::{self, Usage};
@@ -162,12 +162,12 @@ pub struct Filter {
 pub async fn list(
     State(app): State<App>,
     user: CurrentUser,
-    Query(filter): Query<Filter>,
+    Query(Filter { limit, cursor, status }): Query<Filter>,
 ) -> Result<Answer<Page<Negotiation>>, Problem> {
-    let below = filter.cursor.map_or(i64::MAX, |Cursor(id)| id);
+    let window = Window::new(limit, cursor);
     let mut db = app.db.connection().await?;
-    let found = store::list(&mut db, user.id, below, filter.status, filter.limit.0 + 1).await?;
-    Ok(Answer(Page::new(found, filter.limit, |negotiation| negotiation.id)))
+    let found = store::list(&mut db, user.id, window.below(), status, window.rows()).await?;
+    Ok(Answer(window.page(found, |negotiation| negotiation.id)))
 }
 
 /// Shows a negotiation.
@@ -180,27 +180,17 @@ pub async fn show(
     found.map(Versioned).ok_or(Problem::NotFound("negotiation"))
 }
 
-/// Query of a list of messages.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Window {
-    #[serde(default)]
-    limit: Limit,
-    cursor: Option<Cursor>,
-}
-
 /// Lists what was said.
 pub async fn messages(
     State(app): State<App>,
     user: CurrentUser,
     Id(id): Id,
-    Query(Window { limit, cursor }): Query<Window>,
+    Query(window): Query<Window>,
 ) -> Result<Answer<Page<Message>>, Problem> {
     let mut db = app.db.connection().await?;
     store::find(&mut db, user.id, id).await?.ok_or(Problem::NotFound("negotiation"))?;
-    let below = cursor.map_or(i64::MAX, |Cursor(id)| id);
-    let messages = store::messages(&mut db, id, below, limit.0 + 1).await?;
-    Ok(Answer(Page::new(messages, limit, |message| message.id)))
+    let messages = store::messages(&mut db, id, window.below(), window.rows()).await?;
+    Ok(Answer(window.page(messages, |message| message.id)))
 }
 
 /// The negotiation, if it is active and has the version that was asked for.

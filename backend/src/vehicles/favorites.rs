@@ -13,8 +13,9 @@ use crate::App;
 use crate::auth::CurrentUser;
 use crate::db::{DbError, Query as Statement};
 use crate::http::extract::{Json, Query, Vin};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Page, Window};
 use crate::http::problem::Problem;
+use crate::http::removed;
 use crate::http::validate::Checks;
 
 const INSERT: Statement = Statement::insert(
@@ -110,29 +111,19 @@ pub async fn create(
     Ok((StatusCode::CREATED, Answer(favorite)))
 }
 
-/// Query of a list.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Filter {
-    #[serde(default)]
-    limit: Limit,
-    cursor: Option<Cursor>,
-}
-
 /// Lists the user's favourites.
 pub async fn list(
     State(app): State<App>,
     user: CurrentUser,
-    Query(Filter { limit, cursor }): Query<Filter>,
+    Query(window): Query<Window>,
 ) -> Result<Answer<Page<Favorite>>, Problem> {
-    let below = cursor.map_or(i64::MAX, |Cursor(id)| id);
-    let rows = app.db.connection().await?.rows(&LIST, &[&user.id, &below, &(limit.0 + 1)]).await?;
+    let rows = app.db.connection().await?.rows(&LIST, &[&user.id, &window.below(), &window.rows()]).await?;
     let favorites = rows.iter().map(Favorite::from_row).collect::<Result<_, _>>()?;
-    Ok(Answer(Page::new(favorites, limit, |favorite| favorite.id)))
+    Ok(Answer(window.page(favorites, |favorite| favorite.id)))
 }
 
 /// Forgets a favourite.
 pub async fn remove(State(app): State<App>, user: CurrentUser, Vin(vin): Vin) -> Result<StatusCode, Problem> {
-    let removed = app.db.connection().await?.execute(&DELETE, &[&user.id, &vin]).await?;
-    if removed == 1 { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::NotFound("favourite")) }
+    let count = app.db.connection().await?.execute(&DELETE, &[&user.id, &vin]).await?;
+    removed(count == 1, "favourite")
 }

@@ -7,16 +7,16 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::history::{History, Searched};
 use super::store::{self, Vehicle};
 use super::{Condition, Criteria, SearchType, saved_searches};
 use crate::App;
 use crate::auth::Visitor;
 use crate::http::extract::{Query, Vin};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Cursor, Limit, Page, Window};
 use crate::http::problem::Problem;
 use crate::http::validate::Checks;
 use crate::lookaside;
-use crate::metrics::SearchLabels;
 
 /// Query of a search: its type, a page of it, and the criteria.
 #[derive(Deserialize, ToSchema)]
@@ -119,10 +119,8 @@ pub async fn search(
     }
     let page = page(&app, &criteria, cursor, limit).await?;
     if cursor.is_none() {
-        let found: Vec<_> = page.items.iter().map(|vehicle| vehicle.vin.clone()).collect();
-        // In a task of its own: a client that leaves now must not leave a row without its count.
-        let recording = tokio::spawn(record(app.clone(), user, kind, criteria, found));
-        recording.await.map_err(|_| Problem::Internal)??;
+        let found = page.items.iter().map(|vehicle| vehicle.vin.clone()).collect();
+        History::note(&app, Searched { user, kind, criteria, found });
     }
     app.metrics.vehicle_search_duration.observe(started.elapsed().as_secs_f64());
     Ok(Answer(page))
@@ -138,27 +136,14 @@ async fn page(
     if let Some(page) = app.lookaside.get(lookaside::SEARCHES, &question).await {
         return Ok(page);
     }
-    let below = cursor.map_or(i64::MAX, |Cursor(id)| id);
+    let window = Window::new(limit, cursor);
     let vehicles = {
         let mut db = app.db.connection().await?;
-        store::search(&mut db, criteria, below, limit.0 + 1).await?
+        store::search(&mut db, criteria, window.below(), window.rows()).await?
     };
-    let page = Page::new(vehicles, limit, |vehicle| vehicle.id);
+    let page = window.page(vehicles, |vehicle| vehicle.id);
     app.lookaside.set(lookaside::SEARCHES, &question, &page).await;
     Ok(page)
-}
-
-async fn record(
-    app: App,
-    user: Option<i64>,
-    kind: SearchType,
-    criteria: Criteria,
-    found: Vec<String>,
-) -> Result<(), Problem> {
-    let mut db = app.db.connection().await?;
-    store::record(&mut db, user, kind, &criteria, &found).await?;
-    app.metrics.vehicle_searches.get_or_create_owned(&SearchLabels { search_type: kind.as_str() }).inc();
-    Ok(())
 }
 
 /// Shows a vehicle.

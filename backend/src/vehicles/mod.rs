@@ -2,6 +2,7 @@
 
 pub mod favorites;
 pub mod handlers;
+pub mod history;
 pub mod listing;
 pub mod saved_searches;
 pub mod store;

@@ -14,8 +14,9 @@ use crate::App;
 use crate::auth::CurrentUser;
 use crate::db::{Connection, DbError, Query as Statement};
 use crate::http::extract::{Id, Json, Query};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Page, Window};
 use crate::http::problem::Problem;
+use crate::http::removed;
 use crate::http::validate::Checks;
 
 macro_rules! columns {
@@ -166,25 +167,15 @@ pub async fn create(
     Ok((StatusCode::CREATED, Answer(saved)))
 }
 
-/// Query of a list.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Filter {
-    #[serde(default)]
-    limit: Limit,
-    cursor: Option<Cursor>,
-}
-
 /// Lists the user's saved searches.
 pub async fn list(
     State(app): State<App>,
     user: CurrentUser,
-    Query(Filter { limit, cursor }): Query<Filter>,
+    Query(window): Query<Window>,
 ) -> Result<Answer<Page<SavedSearch>>, Problem> {
-    let below = cursor.map_or(i64::MAX, |Cursor(id)| id);
-    let rows = app.db.connection().await?.rows(&LIST, &[&user.id, &below, &(limit.0 + 1)]).await?;
+    let rows = app.db.connection().await?.rows(&LIST, &[&user.id, &window.below(), &window.rows()]).await?;
     let saved = rows.iter().map(SavedSearch::from_row).collect::<Result<_, _>>()?;
-    Ok(Answer(Page::new(saved, limit, |saved| saved.id)))
+    Ok(Answer(window.page(saved, |saved| saved.id)))
 }
 
 /// Shows a saved search.
@@ -199,6 +190,6 @@ pub async fn show(
 
 /// Forgets a saved search.
 pub async fn remove(State(app): State<App>, user: CurrentUser, Id(id): Id) -> Result<StatusCode, Problem> {
-    let removed = app.db.connection().await?.execute(&DELETE, &[&id, &user.id]).await?;
-    if removed == 1 { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::NotFound("saved search")) }
+    let count = app.db.connection().await?.execute(&DELETE, &[&id, &user.id]).await?;
+    removed(count == 1, "saved search")
 }

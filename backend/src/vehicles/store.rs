@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
-use tokio_postgres::types::Json;
 
-use super::{Condition, Criteria, SearchType};
+use super::{Condition, Criteria};
 use crate::db::{Connection, DbError, Query};
 
 macro_rules! columns {
@@ -80,15 +79,8 @@ const TASTE: Query = Query::select(
     WHERE user_id = $1",
 );
 
-const RECORD: Query = Query::insert(
-    "search_history",
-    "
-    INSERT INTO search_history (user_id, search_type, search_criteria, result_count, top_vehicles)
-    VALUES ($1, $2::text::searchtype, $3, $4, $5)",
-);
-
 /// The statements of this store.
-pub const QUERIES: &[&Query] = &[&SEARCH, &FIND, &TASTE, &RECORD];
+pub const QUERIES: &[&Query] = &[&SEARCH, &FIND, &TASTE];
 
 /// A vehicle of the catalogue.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -197,21 +189,4 @@ pub async fn taste(db: &mut Connection, user: i64) -> Result<Criteria, DbError> 
         price_max: row.get(2),
         ..Criteria::default()
     })
-}
-
-/// Notes a search and the page that it found.
-///
-/// # Errors
-/// Violates `search_history_user_id_fkey` if the user is gone.
-pub async fn record(
-    db: &mut Connection,
-    user: Option<i64>,
-    search_type: SearchType,
-    criteria: &Criteria,
-    found: &[String],
-) -> Result<(), DbError> {
-    let count = i32::try_from(found.len()).unwrap_or(i32::MAX);
-    let top = &found[..found.len().min(3)];
-    db.execute(&RECORD, &[&user, &search_type.as_str(), &Json(criteria), &count, &Json(top)]).await?;
-    Ok(())
 }

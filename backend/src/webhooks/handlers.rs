@@ -14,8 +14,9 @@ use crate::external;
 use crate::hex;
 use crate::http::etag::{HasVersion, IfMatch, Versioned};
 use crate::http::extract::{Id, Json, Query};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{Page, Window};
 use crate::http::problem::Problem;
+use crate::http::removed;
 use crate::http::validate::Checks;
 use crate::vehicles::Criteria;
 
@@ -93,30 +94,15 @@ pub async fn create(
     Ok((StatusCode::CREATED, Versioned(Created { webhook, secret })))
 }
 
-/// Query of a list.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Filter {
-    #[serde(default)]
-    limit: Limit,
-    cursor: Option<Cursor>,
-}
-
-impl Filter {
-    fn below(&self) -> i64 {
-        self.cursor.map_or(i64::MAX, |Cursor(id)| id)
-    }
-}
-
 /// Lists the user's subscriptions.
 pub async fn list(
     State(app): State<App>,
     user: CurrentUser,
-    Query(filter): Query<Filter>,
+    Query(window): Query<Window>,
 ) -> Result<Answer<Page<Webhook>>, Problem> {
     let mut db = app.db.connection().await?;
-    let found = store::list(&mut db, user.id, filter.below(), filter.limit.0 + 1).await?;
-    Ok(Answer(Page::new(found, filter.limit, |webhook| webhook.id)))
+    let found = store::list(&mut db, user.id, window.below(), window.rows()).await?;
+    Ok(Answer(window.page(found, |webhook| webhook.id)))
 }
 
 /// Shows a subscription.
@@ -134,12 +120,12 @@ pub async fn deliveries(
     State(app): State<App>,
     user: CurrentUser,
     Id(id): Id,
-    Query(filter): Query<Filter>,
+    Query(window): Query<Window>,
 ) -> Result<Answer<Page<Delivery>>, Problem> {
     let mut db = app.db.connection().await?;
     store::find(&mut db, user.id, id).await?.ok_or(Problem::NotFound("webhook"))?;
-    let found = store::deliveries(&mut db, id, filter.below(), filter.limit.0 + 1).await?;
-    Ok(Answer(Page::new(found, filter.limit, |delivery| delivery.id)))
+    let found = store::deliveries(&mut db, id, window.below(), window.rows()).await?;
+    Ok(Answer(window.page(found, |delivery| delivery.id)))
 }
 
 /// Body of a switch.
@@ -171,5 +157,5 @@ pub async fn switch(
 /// Forgets a subscription and its alerts.
 pub async fn remove(State(app): State<App>, user: CurrentUser, Id(id): Id) -> Result<StatusCode, Problem> {
     let found = store::delete(&mut app.db.connection().await?, user.id, id).await?;
-    if found { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::NotFound("webhook")) }
+    removed(found, "webhook")
 }

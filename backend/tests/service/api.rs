@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use testkit::http::Response;
 use testkit::proxy::Mode;
+use testkit::upstream::{Reply, Upstream};
 
 use crate::stack::{PASSWORD, Stack, assert_invalid, assert_problem, deal, email, vin};
 
@@ -158,4 +159,30 @@ async fn more_requests_than_may_run_are_refused_at_once() {
     while stack.call("GET", "/api/v1/auth/me", Some(&ann), None).await.status != 200 {
         assert!(tokio::time::Instant::now() < deadline, "the places are never free again");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_answered_and_its_change_is_finished() {
+    let model = Upstream::start(Reply::Hang).await.unwrap();
+    let stack = Stack::with(|settings| {
+        settings.llm.base_url = Some(model.url().to_owned());
+        settings.llm.patience = Duration::from_secs(3);
+        settings.time_limit = Duration::from_secs(1);
+    })
+    .await;
+    let ann = stack.user("ann").await;
+    let deal = stack.deal(&ann, &vin(1)).await;
+    let body = json!({"deal_id": deal, "target_price": 22_500, "offer": 21_000});
+    let late = stack.call("POST", "/api/v1/negotiations", Some(&ann), Some(body)).await;
+    assert!(assert_problem(&late, 503)["detail"].as_str().unwrap().contains("took too long"));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let begun = async || {
+        let counted = stack.samples(|name| name == "autodealgenie_negotiation_sessions_total").await;
+        counted.values().sum::<f64>()
+    };
+    while begun().await < 1.0 {
+        assert!(tokio::time::Instant::now() < deadline, "the change was dropped");
+    }
+    let list = stack.call("GET", "/api/v1/negotiations", Some(&ann), None).await.json().unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
 }

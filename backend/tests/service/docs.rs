@@ -95,7 +95,9 @@ async fn the_metric_reference_is_the_list() {
     }
     text.push_str(
         "\n`autodealgenie_app_info` carries `version` and `environment`; the `process_*` families are those of every \
-         exporter of the suite.\n",
+         exporter of the suite.\n\nIn OpenMetrics the buckets of `http_request_duration_seconds` have exemplars: \
+         `request_id` is that of the access log and of the answer's `X-Request-Id`. Prometheus keeps them with \
+         `--enable-feature=exemplar-storage`.\n",
     );
     assert_committed("backend-metrics.md", &text);
 }

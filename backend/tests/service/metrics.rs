@@ -76,6 +76,47 @@ async fn clients_cannot_make_series() {
     assert_eq!(odd.len(), 2, "{odd:?}");
 }
 
+/// A quantile is never above the last bound: alerts on quantiles need one above their threshold.
+#[tokio::test]
+async fn buckets_reach_past_the_thresholds_of_the_alerts() {
+    let stack = Stack::start().await;
+    let page = stack.metrics().await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../monitoring/prometheus/rules");
+    let mut checked = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for line in text.lines().filter(|line| line.contains("histogram_quantile(") && line.contains(" > ")) {
+            let name = line.split("_bucket").next().unwrap();
+            let name = &name[name.rfind(['(', ' ', ':']).map_or(0, |at| at + 1)..];
+            let Some(family) = page.family(name) else { continue };
+            let threshold: f64 = line.rsplit(" > ").next().unwrap().trim().parse().unwrap();
+            let bounds = family.samples.iter().flat_map(|sample| &sample.labels);
+            let bounds =
+                bounds.filter(|(label, _)| label == "le").map(|(_, bound)| bound.parse::<f64>().unwrap());
+            let last = bounds.filter(|bound| bound.is_finite()).fold(0.0, f64::max);
+            assert!(last > threshold, "{name} ends at {last}: {line}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 4, "only {checked} alerts");
+}
+
+#[tokio::test]
+async fn a_time_leads_to_the_request_that_took_it() {
+    let stack = Stack::start().await;
+    let request =
+        stack.request("GET", "/api/v1/vehicles/1ADGX000000000001").header("x-request-id", "trace-7");
+    assert_eq!(request.send().await.unwrap().status, 200);
+    let accept = "application/openmetrics-text;version=1.0.0";
+    let open = stack.request("GET", "/metrics").header("accept", accept).send().await.unwrap();
+    let exemplars: Vec<_> = open.text.lines().filter(|line| line.contains(" # {")).collect();
+    assert_eq!(exemplars.len(), 1, "{exemplars:?}");
+    assert!(exemplars[0].starts_with("http_request_duration_seconds_bucket{"), "{exemplars:?}");
+    assert!(exemplars[0].contains("} 1 # {request_id=\"trace-7\"} 0."), "{exemplars:?}");
+    let text = stack.call("GET", "/metrics", None, None).await.text;
+    assert!(!text.contains("trace-7"), "the text format has none");
+}
+
 #[tokio::test]
 async fn both_formats_are_served_and_probes_are_not_counted() {
     let stack = Stack::start().await;

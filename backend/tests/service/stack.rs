@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use autodealgenie_backend::auth::limit::Limits;
+use autodealgenie_backend::http::TIME_LIMIT;
 use autodealgenie_backend::{App, Settings, db, llm, router, webhooks, work};
 use exporter_kit::http::{ServerConfig, bind};
 use exposition::parse::{self, Page};
@@ -62,12 +63,14 @@ impl Stack {
             cors_origins: vec!["https://app.example.com".parse().unwrap()],
             max_in_flight: 512,
             arrival: Duration::from_secs(10),
+            time_limit: TIME_LIMIT,
             llm: llm::Settings::default(),
             resets: Limits::default(),
             mail_url: None,
             vehicle_data_url: None,
             vehicle_data_key: None,
             webhooks: webhooks::Settings::default(),
+            measured: true,
         };
         change(&mut settings);
         let shutdown = CancellationToken::new();
@@ -148,6 +151,18 @@ impl Stack {
     /// Every sample of the page whose name passes, by series.
     pub(crate) async fn samples(&self, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, f64> {
         samples(&self.metrics().await, wanted)
+    }
+
+    /// Waits until the database answers `query` with `wanted`.
+    pub(crate) async fn until_sql(&self, query: &str, wanted: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.postgres.psql(query).await.unwrap().unwrap_or_default();
+            if answer == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{query}: {answer}, never {wanted}");
+        }
     }
 
     /// Waits until the service says that it is ready.

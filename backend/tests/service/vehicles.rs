@@ -1,5 +1,7 @@
 //! The catalogue: searching, paging, favourites, saved searches, and that it works without Redis.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::stack::{Stack, assert_invalid, assert_problem};
@@ -102,7 +104,7 @@ async fn who_searches_is_known_only_by_a_good_session() {
     search(&stack, "make=ford", None).await;
     search(&stack, "make=ford", Some(&token)).await;
     let users = "SELECT string_agg(coalesce(user_id::text, '-'), ' ' ORDER BY id) FROM search_history";
-    assert_eq!(stack.postgres.psql(users).await.unwrap().unwrap(), "- 1");
+    stack.until_sql(users, "- 1").await;
     for kind in ["recommended", "saved&saved_search_id=1"] {
         let path = format!("/api/v1/vehicles?search_type={kind}");
         assert_problem(&stack.call("GET", &path, None, None).await, 401);
@@ -210,6 +212,33 @@ async fn saved_searches_are_kept_run_and_forgotten() {
     assert_eq!((list(&ann).await, list(&eve).await), (1, 0));
     assert_eq!(stack.call("DELETE", &path, Some(&ann), None).await.status, 204);
     assert_problem(&stack.call("DELETE", &path, Some(&ann), None).await, 404);
+}
+
+#[tokio::test]
+async fn a_search_of_the_cache_needs_no_database_and_is_counted_when_it_is_written() {
+    let mut stack = Stack::start().await;
+    let first = search(&stack, "make=ford", None).await;
+    stack.until_sql("SELECT count(*) FROM search_history", "1").await;
+    stack.postgres.stop().unwrap();
+    assert_eq!(search(&stack, "make=ford", None).await, first);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let refused = || stack.samples(|name| name == "autodealgenie_db_connection_errors_total");
+    while refused().await.into_values().sum::<f64>() < 1.0 {
+        assert!(Instant::now() < deadline, "nobody tried to write it");
+    }
+    stack.postgres.restart().await.unwrap();
+    stack.until_ready().await;
+    for _ in 0..50 {
+        search(&stack, "make=ford", None).await;
+    }
+    // The one that found no database is in neither.
+    stack.until_sql("SELECT count(*) FROM search_history", "51").await;
+    let counted = || stack.samples(|name| name == "autodealgenie_vehicle_searches_total");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while counted().await.into_values().sum::<f64>() < 51.0 {
+        assert!(Instant::now() < deadline, "written, but not counted");
+    }
+    assert_eq!(counted().await.into_values().sum::<f64>(), 51.0);
 }
 
 #[tokio::test]

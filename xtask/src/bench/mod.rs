@@ -1,7 +1,8 @@
 //! `cargo xtask bench pg|redis|business`: what a scrape of our release build costs beside the peer, or beside other ways
-//! to count, on servers of its own.
+//! to count, on servers of its own; `cargo xtask bench backend`: what measuring costs the backend.
 //! Nothing is asserted: the tables are read, and kept in docs/benchmarks.md.
 
+mod backend;
 mod business;
 mod measure;
 mod pg;
@@ -23,12 +24,12 @@ use crate::{
     progress::{print, say},
 };
 
-/// Measure our exporters beside the ones they take the place of
+/// Measure our exporters beside the ones they take the place of, and the backend with and without its metrics
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which exporter
+    /// Which exporter, or the backend
     server: Server,
-    /// How long each exporter is scraped in each scenario
+    /// How long each is measured in each scenario
     #[arg(long, value_name = "S", default_value_t = 10)]
     seconds: u64,
     /// Only these scenarios
@@ -40,6 +41,7 @@ pub(crate) struct Args {
 enum Server {
     Pg,
     Redis,
+    Backend,
     Business,
 }
 
@@ -59,6 +61,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     match args.server {
         Server::Pg => pg::run(args).await,
         Server::Redis => redis::run(args).await,
+        Server::Backend => backend::run(args).await,
         Server::Business => business::run(args).await,
     }
 }

@@ -296,6 +296,7 @@ impl Stack {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .args(["--storage.tsdb.retention.time=30d", "--storage.tsdb.retention.size=10GB"])
+            .arg("--enable-feature=exemplar-storage")
             .arg(format!("--web.listen-address=127.0.0.1:{at}"))
             .env("ENVIRONMENT", "development")
             .env("REPLICA", "a");
