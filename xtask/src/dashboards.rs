@@ -6,6 +6,7 @@ use testkit::servers::workspace_root;
 
 use crate::rules;
 
+pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
 
