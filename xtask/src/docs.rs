@@ -1,5 +1,8 @@
 //! `cargo xtask docs`: writes the pages of docs/ that are made from the code; `--check` says which are out of date.
 
+mod images;
+mod metrics;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -11,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     cargo,
     rules::{self, Rule},
+    stack::Location,
 };
 
 /// Write the documentation that is made from the code
@@ -19,6 +23,11 @@ pub(crate) struct Args {
     /// Write nothing; fail when a page is out of date
     #[arg(long)]
     check: bool,
+    /// Draw the dashboards of the running stack into docs/images instead
+    #[arg(long, conflicts_with = "check")]
+    images: bool,
+    #[command(flatten)]
+    location: Location,
 }
 
 /// Where a page comes from.
@@ -27,16 +36,24 @@ enum Source {
     Program { program: &'static str, command: &'static str },
     /// The rule files.
     Alerts,
+    /// What rules and panels read, in the middle of a page.
+    Metrics,
 }
 
 const PAGES: &[(&str, Source)] = &[
     ("docs/collectors.md", Source::Program { program: "pg-exporter", command: "collectors" }),
     ("docs/redis-families.md", Source::Program { program: "redis-exporter", command: "families" }),
     ("docs/alerts.md", Source::Alerts),
+    // Last: it reads the others.
+    ("MONITORING.md", Source::Metrics),
 ];
 
-pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.check { check() } else { PAGES.iter().try_for_each(write) }
+pub(crate) async fn run(args: &Args) -> Result<()> {
+    match args {
+        Args { images: true, location, .. } => images::draw(&location.folder()?).await,
+        Args { check: true, .. } => check(),
+        Args { .. } => PAGES.iter().try_for_each(write),
+    }
 }
 
 /// Fails when a page is out of date.
@@ -58,6 +75,7 @@ impl Source {
         match self {
             Self::Program { program, command } => printed(program, command),
             Self::Alerts => alerts(),
+            Self::Metrics => metrics::page(),
         }
     }
 }

@@ -86,7 +86,7 @@ async fn main() -> ExitCode {
         Command::Peers => peers::run().await,
         Command::Fmt(args) => fmt::run(&args),
         Command::Lint => lint::run(),
-        Command::Docs(args) => docs::run(&args),
+        Command::Docs(args) => docs::run(&args).await,
         Command::DashboardSchema => dashboards::schema::run(),
         Command::Exactness(args) => exactness::run(&args),
     };
