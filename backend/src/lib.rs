@@ -37,7 +37,7 @@ use self::auth::limit;
 use self::auth::passwords::{PasswordError, Passwords};
 use self::auth::sessions::Sessions;
 use self::cache::{Cache, CacheError};
-use self::db::{Db, DbError};
+use self::db::{Db, DbError, Query};
 use self::llm::{Llm, LlmError};
 use self::lookaside::Lookaside;
 use self::mail::Mail;
@@ -152,6 +152,27 @@ pub struct Service {
     pub shutdown: CancellationToken,
 }
 
+/// The statements of all stores.
+pub fn queries() -> Vec<&'static Query> {
+    [
+        auth::store::QUERIES,
+        auth::accounts::QUERIES,
+        auth::reset::QUERIES,
+        deals::store::QUERIES,
+        evaluations::store::QUERIES,
+        llm::store::QUERIES,
+        loans::store::QUERIES,
+        market::QUERIES,
+        negotiations::store::QUERIES,
+        vehicles::store::QUERIES,
+        vehicles::favorites::QUERIES,
+        vehicles::saved_searches::QUERIES,
+        vehicles::listing::QUERIES,
+        webhooks::store::QUERIES,
+    ]
+    .concat()
+}
+
 /// A cheap handle to the [`Service`].
 #[derive(Clone, Debug)]
 pub struct App(Arc<Service>);
@@ -163,24 +184,7 @@ impl App {
     /// If a URL is none.
     pub fn new(settings: &Settings, shutdown: CancellationToken) -> Result<App, SetupError> {
         let mut registry = Registry::default();
-        let queries = [
-            auth::store::QUERIES,
-            auth::accounts::QUERIES,
-            auth::reset::QUERIES,
-            deals::store::QUERIES,
-            evaluations::store::QUERIES,
-            llm::store::QUERIES,
-            loans::store::QUERIES,
-            market::QUERIES,
-            negotiations::store::QUERIES,
-            vehicles::store::QUERIES,
-            vehicles::favorites::QUERIES,
-            vehicles::saved_searches::QUERIES,
-            vehicles::listing::QUERIES,
-            webhooks::store::QUERIES,
-        ]
-        .concat();
-        let metrics = Arc::new(Metrics::new(&mut registry, &settings.environment, &queries));
+        let metrics = Arc::new(Metrics::new(&mut registry, &settings.environment, &queries()));
         let cache = Cache::new(&settings.redis_url)?;
         let http = Http::new(Reach::Anywhere)?;
         let reach = if settings.webhooks.private { Reach::Anywhere } else { Reach::Public };

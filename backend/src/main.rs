@@ -1,5 +1,7 @@
 //! `autodealgenie-backend`: flags, start, migration, serving, orderly end.
 
+use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +10,9 @@ use anyhow::Context;
 use autodealgenie_backend::auth::limit::Limits;
 use autodealgenie_backend::{App, Settings, db, llm, router, webhooks, work};
 use axum::http::HeaderValue;
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use exporter_kit::app::healthcheck;
+use exporter_kit::config::Secret;
 use exporter_kit::http::{self, ListenAddress, ServerConfig, bind};
 use exporter_kit::telemetry::log;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +28,8 @@ const WORK_END: Duration = Duration::from_secs(15);
 #[derive(Parser)]
 #[command(name = "autodealgenie-backend", version)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Address to listen on; repeatable
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000", env = "LISTEN")]
     listen: Vec<ListenAddress>,
@@ -101,6 +107,36 @@ struct Args {
     log_format: log::Format,
 }
 
+/// What to do instead of serving.
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// Migrate the database and end
+    Migrate,
+    /// Ask the service that runs on this machine with the same options whether it is well
+    Healthcheck,
+}
+
+/// Flags that may come from a file, which the variable of this name with `_FILE` names.
+const SECRETS: [(&str, &str); 5] = [
+    ("DATABASE_URL", "--database-url"),
+    ("REDIS_URL", "--redis-url"),
+    ("LLM_KEY", "--llm-key"),
+    ("MAIL_URL", "--mail-url"),
+    ("VEHICLE_DATA_KEY", "--vehicle-data-key"),
+];
+
+/// The process's arguments with the secrets of files. The kernel still shows only those that we were started with.
+fn arguments() -> anyhow::Result<Vec<OsString>> {
+    let mut arguments: Vec<OsString> = env::args_os().collect();
+    for (variable, flag) in SECRETS {
+        let given = arguments.iter().any(|argument| argument.to_string_lossy().starts_with(flag));
+        if !given && env::var_os(format!("{variable}_FILE")).is_some() {
+            arguments.insert(1, format!("{flag}={}", Secret::from_env(variable).reveal()?).into());
+        }
+    }
+    Ok(arguments)
+}
+
 fn dollars(text: &str) -> Result<f64, String> {
     let fine = |price: &f64| (0.0..=10_000.0).contains(price);
     text.parse().ok().filter(fine).ok_or_else(|| "must be from 0 to 10000".to_owned())
@@ -130,10 +166,16 @@ impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match log::init(args.log_level, args.log_format).or_failed().and_then(|()| run(args)) {
+    let started = arguments().or_misconfigured().and_then(|arguments| {
+        let args = Args::parse_from(arguments);
+        log::init(args.log_level, args.log_format).or_failed()?;
+        run(args)
+    });
+    match started {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, error)) => {
+            // Without effect when the logger that was asked for is there already.
+            let _ = log::init(tracing::Level::INFO, log::Format::default());
             tracing::error!("{error:#}");
             ExitCode::from(code)
         }
@@ -142,6 +184,17 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: Args) -> Result<(), Failure> {
+    let server = ServerConfig {
+        listen: args.listen,
+        web_config_file: args.web_config_file,
+        limits: http::Limits { max_connections: 4096, ..http::Limits::default() },
+        ..ServerConfig::default()
+    };
+    match args.command {
+        Some(Command::Healthcheck) => return healthcheck(&server, "/health").await.or_failed(),
+        Some(Command::Migrate) => return migrate(&args.database_url).await,
+        None => {}
+    }
     let shutdown = CancellationToken::new();
     let settings = Settings {
         database_url: args.database_url,
@@ -173,12 +226,6 @@ async fn run(args: Args) -> Result<(), Failure> {
         webhooks: webhooks::Settings { private: args.webhooks_private, ..webhooks::Settings::default() },
     };
     let app = App::new(&settings, shutdown.clone()).or_misconfigured()?;
-    let server = ServerConfig {
-        listen: args.listen,
-        web_config_file: args.web_config_file,
-        limits: http::Limits { max_connections: 4096, ..http::Limits::default() },
-        ..ServerConfig::default()
-    };
     // Bound before the migration: a port in use is found before anything is changed.
     let bound = bind(&server).await.map_err(|error| {
         let code =
@@ -186,8 +233,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Failure(code, error.into())
     })?;
     if !args.no_migrate {
-        let applied = db::migrate::run(&settings.database_url).await.or_failed()?;
-        tracing::info!(applied, "database is up to date");
+        migrate(&settings.database_url).await?;
     }
     for address in bound.local_addrs() {
         tracing::info!(%address, tls = bound.is_tls(), "listening");
@@ -202,6 +248,12 @@ async fn run(args: Args) -> Result<(), Failure> {
     app.db.close();
     served.or_failed()?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+async fn migrate(database_url: &str) -> Result<(), Failure> {
+    let applied = db::migrate::run(database_url).await.or_failed()?;
+    tracing::info!(applied, "database is up to date");
     Ok(())
 }
 

@@ -14,12 +14,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     // Not by nextest, which ends tests that take long.
-    let words = ["test", "--workspace", "--profile", PROFILE, "--test", "it", "the_ledger_equals_the_truth"];
+    let words = ["test", "--workspace", "--profile", PROFILE, "--test", "it", "the_counters_equal_the_truth"];
     let status = cargo::cargo(&words)?
         .args(["--", "--nocapture"])
         .env("EXACTNESS_MINUTES", args.minutes.to_string())
         .status()
         .context("running cargo test")?;
-    ensure!(status.success(), "the ledger and the truth differ: see above");
+    ensure!(status.success(), "the counters and the truth differ: see above");
     Ok(())
 }

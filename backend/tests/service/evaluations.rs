@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 use testkit::http::Response;
 use testkit::upstream::{Reply, Upstream};
 
-use crate::metrics::{business, counts, expected};
-use crate::stack::{Stack, assert_invalid, assert_problem, growth, vin};
+use crate::stack::{Stack, assert_invalid, assert_problem, business, counts, expected, growth, vin};
 
 const PATH: &str = "/api/v1/evaluations";
 

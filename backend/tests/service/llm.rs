@@ -7,8 +7,7 @@ use autodealgenie_backend::outbound::breaker;
 use serde_json::{Value, json};
 use testkit::upstream::{Reply, Upstream};
 
-use crate::metrics::{counts, expected};
-use crate::stack::{Stack, growth, vin};
+use crate::stack::{Stack, counts, expected, growth, vin};
 
 const KEY: &str = "sesame-key";
 

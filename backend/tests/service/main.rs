@@ -11,6 +11,8 @@ mod auth;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod deals;
 #[cfg(test)]
 mod docs;
@@ -38,6 +40,8 @@ mod negotiations;
 mod resets;
 #[cfg(test)]
 mod stack;
+#[cfg(test)]
+mod truth;
 #[cfg(test)]
 mod vehicles;
 #[cfg(test)]

@@ -42,7 +42,11 @@ impl Stack {
 
     /// With settings of the test's own.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Stack {
-        let postgres = Postgres::start().await.unwrap();
+        Stack::on(Postgres::start().await.unwrap(), change).await
+    }
+
+    /// On a server of the test's own.
+    pub(crate) async fn on(postgres: Postgres, change: impl FnOnce(&mut Settings)) -> Stack {
         let redis = Redis::start().await.unwrap();
         db::migrate::run(&postgres.admin_dsn("postgres")).await.unwrap();
         let postgres_proxy = FaultProxy::start(postgres.addr()).unwrap();
@@ -142,12 +146,7 @@ impl Stack {
 
     /// Every sample of the page whose name passes, by series.
     pub(crate) async fn samples(&self, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, f64> {
-        let page = self.metrics().await;
-        let samples = page.families.iter().flat_map(|family| &family.samples);
-        samples
-            .filter(|sample| wanted(&sample.name))
-            .map(|sample| (series(&sample.name, &sample.labels), sample.value))
-            .collect()
+        samples(&self.metrics().await, wanted)
     }
 
     /// Waits until the service says that it is ready.
@@ -163,6 +162,15 @@ impl Stack {
     }
 }
 
+/// Every sample of `page` whose name passes, by series.
+pub(crate) fn samples(page: &Page, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, f64> {
+    let samples = page.families.iter().flat_map(|family| &family.samples);
+    samples
+        .filter(|sample| wanted(&sample.name))
+        .map(|sample| (series(&sample.name, &sample.labels), sample.value))
+        .collect()
+}
+
 fn series(name: &str, labels: &[(String, String)]) -> String {
     let mut labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     labels.sort();
@@ -176,6 +184,23 @@ pub(crate) fn growth(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f6
         .map(|(series, value)| (series.clone(), value - before.get(series).copied().unwrap_or(0.0)))
         .filter(|(_, growth)| *growth != 0.0)
         .collect()
+}
+
+/// Whether a sample only counts: its growth is exact. Sums of seconds are not.
+pub(crate) fn counts(name: &str) -> bool {
+    !name.starts_with("process_")
+        && !name.ends_with("_bucket")
+        && !name.ends_with("_sum")
+        && (name.ends_with("_total") || name.ends_with("_count"))
+}
+
+pub(crate) fn expected(rows: &[(&str, f64)]) -> BTreeMap<String, f64> {
+    rows.iter().map(|(series, value)| ((*series).to_owned(), *value)).collect()
+}
+
+/// Whether a sample counts business events or the cache.
+pub(crate) fn business(name: &str) -> bool {
+    counts(name) && name.starts_with("autodealgenie_") && !name.contains("_db_")
 }
 
 /// The address of the account `name`.

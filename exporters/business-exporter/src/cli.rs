@@ -44,6 +44,8 @@ pub enum Command {
     Once,
     /// Compare the stocks of the definition with their counters; exits with 1 when they differ
     Reconcile,
+    /// Ask the exporter that runs on this machine with the same web options whether it is well
+    Healthcheck,
     /// Print the SQL that the owner of the tables runs to have events counted; nothing is connected or run
     Ddl(DdlArgs),
 }

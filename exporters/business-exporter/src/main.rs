@@ -10,12 +10,14 @@ use business_exporter::cli::{Cli, Command, DdlArgs};
 use business_exporter::counters::{ddl, stock};
 use business_exporter::definition::{self, Definition};
 use business_exporter::source::Queries;
-use exporter_kit::app::{App, Failure, OrFailure, block_on, exit};
+use exporter_kit::app::{App, Failure, OrFailure, block_on, exit, healthcheck};
 use exporter_kit::scrape::{Scraper, Selection};
 use exporter_kit::telemetry::{build_info, log, process};
 use exposition::Snapshot;
 use pg_client::{Connector, Dsn, Limits};
 use tokio::time::Instant;
+
+const PORT: u16 = 9188;
 
 fn main() -> ExitCode {
     exit("business-exporter", run(&Cli::parse_args()))
@@ -23,6 +25,10 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Failure> {
     log::init(cli.web.log_level, cli.web.log_format).or_failed()?;
+    if let Some(Command::Healthcheck) = cli.command {
+        let web = cli.web.web(PORT);
+        return block_on(async { healthcheck(&web.server, "/-/healthy").await.or_failed() });
+    }
     let definition = definition::load(&cli.config).or_misconfigured()?;
     match &cli.command {
         Some(Command::Check(arguments)) => {
@@ -33,7 +39,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Some(Command::Once) => block_on(once(cli, definition)),
         Some(Command::Reconcile) => block_on(reconcile(&definition)),
         Some(Command::Ddl(arguments)) => print_ddl(arguments, &definition),
-        Some(Command::Run) | None => block_on(serve(cli, definition)),
+        Some(Command::Run | Command::Healthcheck) | None => block_on(serve(cli, definition)),
     }
 }
 
@@ -123,7 +129,7 @@ async fn check_connected(cli: &Cli, definition: Definition) -> Result<(), Failur
 }
 
 async fn serve(cli: &Cli, definition: Definition) -> Result<(), Failure> {
-    let mut web = cli.web.web(9188);
+    let mut web = cli.web.web(PORT);
     // All names here follow the rules, so nothing is lost in OpenMetrics.
     web.enable_openmetrics = true;
     let scraper = Scraper::with_max_series(queries(definition)?, self_metrics, cli.web.max_series);

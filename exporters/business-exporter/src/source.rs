@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::background;
 use crate::collector::QueryCollector;
-use crate::counters::ledger::{self, Ledger, LedgerCollector};
+use crate::counters::events::{self, Events, EventsCollector};
 use crate::definition::{Definition, FamilyDefinition, RoleCheck};
 use crate::session::{Kept, check_role, connect_error};
 
@@ -51,7 +51,7 @@ pub struct Queries {
     role_check: RoleCheck,
     collectors: Vec<Box<dyn Collector<Kept>>>,
     queries: Vec<Arc<QueryCollector>>,
-    ledger: Option<Arc<Ledger>>,
+    events: Option<Arc<Events>>,
     families: BTreeMap<String, Arc<FamilyDefinition>>,
     hash: String,
     duplicates: AtomicU64,
@@ -61,12 +61,12 @@ pub struct Queries {
 impl Queries {
     /// Nothing is opened yet.
     pub fn new(connector: Connector, definition: Definition) -> Queries {
-        let ledger = Ledger::new(&definition);
+        let events = Events::new(&definition);
         let Definition { database, queries, families, hash, .. } = definition;
         let queries: Vec<_> = queries.into_iter().map(|query| Arc::new(QueryCollector::new(query))).collect();
-        let collectors = ledger
+        let collectors = events
             .iter()
-            .map(|ledger| Box::new(LedgerCollector(Arc::clone(ledger))) as Box<dyn Collector<Kept>>)
+            .map(|events| Box::new(EventsCollector(Arc::clone(events))) as Box<dyn Collector<Kept>>)
             .chain(queries.iter().map(|query| Box::new(Shared(Arc::clone(query))) as Box<_>))
             .collect();
         let (warm, duplicates) = (Warm::new(connector), AtomicU64::new(0));
@@ -78,7 +78,7 @@ impl Queries {
             warm,
             collectors,
             queries,
-            ledger,
+            events,
             families,
             hash,
             duplicates,
@@ -148,10 +148,12 @@ impl Source for Queries {
                 failed.map(|ran| format!("query {:?}: {}", ran.name, message(ran))).collect()
             }
         };
+        let problems = self.events.iter().flat_map(|events| events.problems());
+        let failures = failures.into_iter().chain(problems).collect();
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = failures;
-        let ledger = pass.collectors.iter().find(|ran| ran.name == ledger::NAME);
-        if let (Some(ledger), Some(ran)) = (&self.ledger, ledger) {
-            ledger.finish(!ran.outcome.is_failure(), page);
+        let ran = pass.collectors.iter().find(|ran| ran.name == events::NAME);
+        if let (Some(events), Some(ran)) = (&self.events, ran) {
+            events.finish(!ran.outcome.is_failure(), page);
         }
         for ran in pass.collectors.iter().filter(|ran| ran.outcome.is_failure()) {
             if let Some(held) = query(ran.name).and_then(|query| query.held()) {

@@ -220,7 +220,7 @@ impl Secret {
         Self(Origin::File(path.into()))
     }
 
-    /// A secret from this environment variable.
+    /// A secret from this environment variable, or from the file that the variable of this name with `_FILE` names.
     pub fn from_env(name: impl Into<String>) -> Self {
         Self(Origin::Env(name.into()))
     }
@@ -241,14 +241,18 @@ impl Secret {
                     origin: format!("file {}", path.display()),
                     cause: error.to_string(),
                 }),
-            Origin::Env(name) => std::env::var(name).map_err(|error| ConfigError::Secret {
-                origin: format!("environment variable {name}"),
-                // VarError's Debug would show the bytes of a value that is not Unicode; its Display may too.
-                cause: match error {
-                    std::env::VarError::NotPresent => "it is not set".to_owned(),
-                    std::env::VarError::NotUnicode(_) => "it is not UTF-8".to_owned(),
-                },
-            }),
+            Origin::Env(name) => match (std::env::var(name), std::env::var_os(format!("{name}_FILE"))) {
+                (Ok(value), _) => Ok(value),
+                (Err(std::env::VarError::NotPresent), Some(file)) => Self::from_file(file).reveal(),
+                (Err(error), _) => Err(ConfigError::Secret {
+                    origin: format!("environment variable {name}"),
+                    // VarError's Debug would show the bytes of a value that is not Unicode; its Display may too.
+                    cause: match error {
+                        std::env::VarError::NotPresent => format!("it is not set, nor is {name}_FILE"),
+                        std::env::VarError::NotUnicode(_) => "it is not UTF-8".to_owned(),
+                    },
+                }),
+            },
         }
     }
 }

@@ -4,21 +4,25 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use exporter_kit::app::{Failure, OrFailure};
-use exporter_kit::scrape::{Scraper, Selection};
-use exposition::{parse, text};
+use exporter_kit::app::{Failure, OrFailure, healthcheck};
+use exporter_kit::compare::{self, Changes};
+use exporter_kit::page::Page;
+use exporter_kit::scrape::{Pages, Scraper, Selection};
+use exposition::{Snapshot, parse, text};
+use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cli::{Action, Cli};
+use crate::cluster::Cluster;
 use crate::collectors::Replies;
 use crate::connection::Target;
 use crate::error::{Reason, ReplyError};
-use crate::exporter::Exporter;
+use crate::exporter::{Exporter, build_info};
 use crate::options::Options;
 use crate::request::Server;
 use crate::session::Session;
 use crate::unmapped::unmapped;
-use crate::{acl, collectors, compare, families};
+use crate::{acl, collectors, families};
 
 /// Does what the command line asks for.
 ///
@@ -27,10 +31,30 @@ use crate::{acl, collectors, compare, families};
 pub async fn run(cli: &Cli, target: Option<Arc<Target>>, options: Arc<Options>) -> Result<(), Failure> {
     match cli.action() {
         Some(Action::Acl) => print(&rules(&options, cli.client_name())),
+        Some(Action::Healthcheck) => {
+            healthcheck(&cli.web().or_misconfigured()?.server, "/-/healthy").await.or_failed()
+        }
         Some(Action::Families) => print(&families::page().or_failed()?),
         action => {
-            let target = target.context("there is no target: give --url").or_misconfigured()?;
-            let work = Work { target, options, deadline: Instant::now() + cli.web.scrape_timeout.get() };
+            // There is no background to find keys in: they are searched within the scrape.
+            let mut options = Options::clone(&options);
+            options.features.sampler = None;
+            let options = Arc::new(options);
+            let cluster = cli.cluster(&options).or_misconfigured()?;
+            let build = cli.own_metrics().then(|| build_info(&options));
+            let decorate: Decorate =
+                Arc::new(move |page| build.iter().for_each(|build| page.append(build.clone())));
+            let cluster = cluster.map(|settings| {
+                let decorate = Arc::clone(&decorate);
+                Cluster::new(settings, move |page| decorate(page))
+            });
+            let work = Work {
+                target,
+                cluster: cluster.transpose().or_misconfigured()?,
+                options,
+                decorate,
+                deadline: Instant::now() + cli.web.scrape_timeout.get(),
+            };
             match action {
                 Some(Action::Check) => work.check(cli.client_name()).await,
                 Some(Action::Compare) => {
@@ -38,54 +62,70 @@ pub async fn run(cli: &Cli, target: Option<Arc<Target>>, options: Arc<Options>) 
                     work.compare(old).await
                 }
                 _ if cli.report_unmapped() => work.report_unmapped().await,
-                _ => {
-                    let (page, up) = work.page().await?;
-                    print(&page)?;
-                    if up { Ok(()) } else { Err(Failure::failed(anyhow!("the server did not answer INFO"))) }
-                }
+                _ => work.once().await,
             }
         }
     }
 }
 
 struct Work {
-    target: Arc<Target>,
+    target: Option<Arc<Target>>,
+    /// Takes the place of the target.
+    cluster: Option<Arc<Cluster>>,
     options: Arc<Options>,
+    /// Adds what `/metrics` says of the exporter.
+    decorate: Decorate,
     deadline: Instant,
 }
 
+type Decorate = Arc<dyn Fn(&mut Snapshot) + Send + Sync>;
+
 impl Work {
-    /// One page, and whether the server is up.
-    async fn page(&self) -> Result<(String, bool), Failure> {
-        // There is no background to find keys in: they are searched within the scrape.
-        let mut options = (*self.options).clone();
-        options.features.sampler = None;
-        let exporter = Exporter::new(Some(Arc::clone(&self.target)), Arc::new(options)).or_misconfigured()?;
-        let page = Scraper::new(exporter, |_| {}).scrape(Selection::ALL, self.deadline).await;
-        let mut out = String::new();
-        text::encode(page.snapshot(), &mut out);
-        let up = format!("{}_up 1\n", self.options.namespace);
-        let is_up = out.contains(&up);
-        Ok((out, is_up))
+    fn target(&self) -> Result<Arc<Target>, Failure> {
+        self.target.clone().context("there is no target: give --url").or_misconfigured()
+    }
+
+    /// What `/metrics` would serve now.
+    async fn page(&self) -> Result<Arc<Page>, Failure> {
+        match &self.cluster {
+            Some(cluster) => Ok(Arc::clone(cluster).page(Selection::ALL, self.deadline).await),
+            None => {
+                let options = Arc::clone(&self.options);
+                let exporter = Exporter::new(Some(self.target()?), options).or_misconfigured()?;
+                let decorate = Arc::clone(&self.decorate);
+                let scraper = Scraper::new(exporter, move |page| decorate(page));
+                Ok(scraper.scrape(Selection::ALL, self.deadline).await)
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<(), Failure> {
+        let page = self.page().await?;
+        print(&written(&page))?;
+        let up = format!("{}_up", self.options.namespace);
+        let mut servers = page.snapshot().values(&up).map(|(_, value)| value).peekable();
+        if servers.peek().is_some() && servers.all(|up| up > 0.0) {
+            Ok(())
+        } else {
+            Err(Failure::failed(anyhow!("a server did not answer INFO")))
+        }
     }
 
     async fn compare(&self, old: &str) -> Result<(), Failure> {
-        let old = timeout_at(self.deadline, compare::read(old)).await;
-        let old = old.map_err(|_| anyhow!("--old did not answer in time")).or_failed()?.or_failed()?;
-        let (page, _) = self.page().await?;
-        let new =
-            parse::page(&page).map_err(|error| anyhow!("our own page is wrong: {error:?}")).or_failed()?;
-        let found = compare::compare(&old, &new);
-        print(&found.text)?;
-        if found.lost == 0 {
-            Ok(())
-        } else {
-            Err(Failure::failed(anyhow!("the new page lacks some of the old one")))
+        let old = compare::read(old, self.deadline.saturating_duration_since(Instant::now())).await;
+        let old = old.or_failed()?;
+        let page = self.page().await?;
+        let new = parse::page(&written(&page)).context("our own page is wrong").or_failed()?;
+        let changes = Changes::between(&old, &new);
+        print(&changes.to_string())?;
+        match changes.breaking() {
+            0 => Ok(()),
+            count => Err(Failure::failed(anyhow!("{count} families of the old page are missing or changed"))),
         }
     }
 
     async fn session(&self) -> Result<Session, Failure> {
-        Session::open(Arc::clone(&self.target), self.deadline).await.or_failed()
+        Session::open(self.target()?, self.deadline).await.or_failed()
     }
 
     async fn report_unmapped(&self) -> Result<(), Failure> {
@@ -105,16 +145,48 @@ impl Work {
         print(&found.iter().map(line).collect::<String>())
     }
 
-    /// Tries each command that a scrape would send.
+    /// Tries each command that a scrape would send, on each server that it would send it to.
     async fn check(&self, client_name: bool) -> Result<(), Failure> {
-        let session = self.session().await?;
+        let targets = match &self.cluster {
+            Some(cluster) => cluster.targets(self.deadline).await,
+            None => vec![(String::new(), self.target()?)],
+        };
+        let check = async |target| self.check_one(target, client_name).await;
+        let found = join_all(targets.iter().map(|(_, target)| check(target))).await;
+        let (mut out, mut missing, mut down) = (String::new(), 0, 0);
+        for ((node, _), found) in targets.iter().zip(found) {
+            if !node.is_empty() {
+                out += &format!("# {node}\n");
+            }
+            match found {
+                Ok(found) => {
+                    missing += found.missing;
+                    out += &found.text;
+                }
+                Err(error) => {
+                    down += 1;
+                    out += &format!("down     {error} ({})\n", error.reason);
+                }
+            }
+        }
+        print(&out)?;
+        let message = match (missing, down) {
+            (0, 0) => return Ok(()),
+            (missing, 0) => anyhow!("{missing} commands cannot be used; `acl` prints the rule"),
+            (missing, down) => anyhow!("{missing} commands and {down} servers cannot be used"),
+        };
+        Err(Failure::failed(message))
+    }
+
+    async fn check_one(&self, target: &Arc<Target>, client_name: bool) -> Result<Checked, ReplyError> {
+        let session = Session::open(Arc::clone(target), self.deadline).await?;
         let server = match session.read_facts().await {
             Ok(facts) => Server::clone(&facts.server),
             Err(error) if error.reason == Reason::Noperm => Server::default(),
-            Err(error) => return Err(Failure::failed(error)),
+            Err(error) => return Err(error),
         };
-        let link = self.target.link(None, self.deadline).await.or_failed()?;
-        let (mut out, mut refused) = (String::new(), 0);
+        let link = target.link(None, self.deadline).await?;
+        let mut found = Checked::default();
         for need in acl::needs(&self.options, &server, client_name) {
             let reply = timeout_at(self.deadline, link.send(&need.command)).await;
             let error = match reply {
@@ -124,19 +196,30 @@ impl Work {
             };
             // A key that is not there, or is of another type, shows that the command is allowed.
             match error.filter(|error| error.reason != Reason::Protocol) {
-                None => out += &format!("ok       {}\n", need.name),
+                None => found.text += &format!("ok       {}\n", need.name),
                 Some(error) => {
-                    refused += 1;
-                    out += &format!("missing  {} ({}): costs {}\n", need.name, error.reason, costs(&need));
+                    found.missing += 1;
+                    let costs = costs(&need);
+                    found.text += &format!("missing  {} ({}): costs {costs}\n", need.name, error.reason);
                 }
             }
         }
-        print(&out)?;
-        match refused {
-            0 => Ok(()),
-            count => Err(Failure::failed(anyhow!("{count} commands cannot be used; `acl` prints the rule"))),
-        }
+        Ok(found)
     }
+}
+
+/// What [`Work::check`] says of one server.
+#[derive(Default)]
+struct Checked {
+    text: String,
+    missing: usize,
+}
+
+/// A page in the text format.
+fn written(page: &Page) -> String {
+    let mut out = String::new();
+    text::encode(page.snapshot(), &mut out);
+    out
 }
 
 fn costs(need: &acl::Need) -> String {

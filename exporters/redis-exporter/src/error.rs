@@ -110,6 +110,11 @@ impl ReplyError {
         Self { reason: Reason::Protocol, what, text: "the reply has an unexpected shape".to_owned() }
     }
 
+    /// Whether the server answered; else the connection was lost or the time ran out.
+    pub fn is_answer(&self) -> bool {
+        !matches!(self.reason, Reason::Refused | Reason::Dns | Reason::Tls | Reason::Timeout)
+    }
+
     /// Classifies an error of the client library that came while `what` was being done.
     pub fn new(what: &'static str, error: &RedisError) -> Self {
         let text = match (error.code(), error.detail()) {

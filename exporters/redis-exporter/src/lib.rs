@@ -11,7 +11,6 @@ pub mod cli;
 pub mod cluster;
 pub mod cluster_nodes;
 pub mod collectors;
-pub mod compare;
 pub mod connection;
 pub mod discovery;
 pub mod error;

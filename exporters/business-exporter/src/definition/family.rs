@@ -30,6 +30,8 @@ pub(super) struct Family {
     labels: Labels,
     init: Option<Init>,
     buckets: Option<Vec<f64>>,
+    #[serde(default)]
+    append_only: bool,
 }
 
 /// The labels of a family: their names, or with the domain of each.
@@ -86,6 +88,8 @@ pub struct FamilyDefinition {
     pub init: Option<Init>,
     /// Finite upper bounds of a histogram, ascending; empty for other types.
     pub buckets: Vec<f64>,
+    /// Whether rows that fill it are neither changed nor deleted, as far as the definition's author knows.
+    pub append_only: bool,
     /// Samples or events that no domain took.
     pub rejections: Rejections,
 }
@@ -97,7 +101,7 @@ impl FamilyDefinition {
         let domain = Domain { values: Some(values.into_iter().collect()), ..Domain::default() };
         let labels = BTreeMap::from([(label.to_owned(), Label::new(domain))]);
         let (buckets, rejections) = (Vec::new(), Rejections::default());
-        FamilyDefinition { desc, labels, init: None, buckets, rejections }
+        FamilyDefinition { desc, labels, init: None, buckets, append_only: true, rejections }
     }
 }
 
@@ -149,7 +153,8 @@ impl Family {
         if let Some(unit) = &self.unit {
             desc = desc.with_unit(unit.clone());
         }
-        Ok(FamilyDefinition { desc, labels, init: self.init, buckets, rejections: Rejections::default() })
+        let (init, append_only, rejections) = (self.init, self.append_only, Rejections::default());
+        Ok(FamilyDefinition { desc, labels, init, buckets, append_only, rejections })
     }
 
     fn buckets(&self, kind: Kind) -> Result<Vec<f64>, String> {

@@ -16,14 +16,14 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use self::event::Event;
-pub use self::event::{Counters, EventDefinition, EventEmission, FUNCTION_QUOTE, Operation};
+pub use self::event::{Counters, EventDefinition, EventEmission, FUNCTION_QUOTE, Mode, Operation};
 use self::family::Family;
 pub use self::family::{FamilyDefinition, Init};
 use self::query::Query;
 pub use self::query::{Emission, NullValue, QueryDefinition, Values};
 use self::stock::Stock;
 pub use self::stock::StockDefinition;
-use crate::counters::ledger;
+use crate::counters::events;
 
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
@@ -185,9 +185,10 @@ pub fn parse(
     let mut hash = Sha256::new_with_prefix(text);
     let mut queries = Vec::new();
     for query in &file.queries {
-        if query.name.value == ledger::NAME {
-            return check
-                .fail(&query.name, format!("{:?} is the name of the ledger; take another", ledger::NAME));
+        if query.name.value == events::NAME {
+            let message =
+                format!("{:?} is what the counting of events is called; take another name", events::NAME);
+            return check.fail(&query.name, message);
         }
         let text = query.sql_file.as_ref().map(|file| read(&file.value)).transpose()?;
         hash.update(text.as_deref().unwrap_or_default());
@@ -198,6 +199,7 @@ pub fn parse(
     check.fed_once(&file.events, &from_queries.collect())?;
     let events: Vec<EventDefinition> =
         file.events.iter().map(|event| event.definition(&check, &families)).collect::<Result<_, _>>()?;
+    check.append_only(&file.events, &events)?;
     let stocks =
         file.stocks.iter().map(|stock| stock.definition(&check, &events)).collect::<Result<_, _>>()?;
     let hash = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();

@@ -107,7 +107,7 @@ fn mistakes_are_shown_with_their_place() {
         ("by: status, created", "by: status, deleted: created_total, created", &["event on delete"]),
         ("by: status, created", "by: '\"', created", &["one column"]),
         ("name: users, type", "name: created, type", &["metrics.yml:6:", "created_total without _total"]),
-        ("name: deals\n", "name: ledger\n", &["name of the ledger"]),
+        ("name: deals\n", "name: events\n", &["counting of events"]),
     ] {
         assert!(GOOD.contains(old), "{old}");
         let error = read(&GOOD.replacen(old, new, 1)).unwrap_err().to_string();

@@ -4,6 +4,7 @@ mod background;
 mod exactness;
 mod faults;
 mod ledger;
+mod modes;
 mod security;
 mod usage;
 mod values;

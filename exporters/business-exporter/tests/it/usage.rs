@@ -81,3 +81,25 @@ async fn a_wrong_password_is_in_the_log_and_the_password_is_not() -> anyhow::Res
     assert!(log.contains("password") && !log.contains(SECRET) && !page.contains(SECRET), "{log}");
     Ok(())
 }
+
+#[tokio::test]
+async fn the_connection_string_comes_from_a_file_and_a_running_exporter_is_well() -> anyhow::Result<()> {
+    let server = testkit::postgres::Postgres::start().await?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("dsn");
+    std::fs::write(&file, server.dsn() + "\n")?;
+    let definition = Definition::of_queries(&[("one", "SELECT 1 AS v")])?;
+    let exporter = testkit::exporter::Exporter::start(
+        env!("CARGO_BIN_EXE_business-exporter"),
+        &["--config", &definition.path()],
+        |process| process.env("DATABASE_URL_FILE", &file),
+    )
+    .await?;
+    assert_eq!(exporter.scrape(10.0).await?.value("one", &[]), Some(1.0));
+    let address = format!("--web.listen-address={}", exporter.address());
+    assert!(run(&["healthcheck", &address], None)?.status.success());
+    drop(exporter);
+    let (code, message) = failure(&run(&["healthcheck", &address], None)?);
+    assert!(code == Some(1) && message.contains("cannot connect"), "{code:?}: {message}");
+    Ok(())
+}

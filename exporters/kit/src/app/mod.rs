@@ -1,6 +1,7 @@
 //! What every exporter's `main` does: web options, routes, signals, readiness, exit codes.
 
 mod failure;
+mod healthcheck;
 mod routes;
 mod signals;
 
@@ -19,6 +20,7 @@ use crate::telemetry::log;
 use crate::web_config;
 
 pub use failure::{Failure, OrFailure, exit};
+pub use healthcheck::healthcheck;
 pub use routes::{
     Deadline, Handler, Reply, Request, TelemetryStats, metrics, request_deadline, service_discovery, text,
 };

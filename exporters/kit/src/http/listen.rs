@@ -29,6 +29,16 @@ impl ListenAddress {
         Self { host: String::new(), port }
     }
 
+    /// Where a client on this machine connects to.
+    pub(crate) fn local(&self) -> String {
+        let host = match self.host.as_str() {
+            "" | "0.0.0.0" => "127.0.0.1",
+            "::" => "::1",
+            host => host,
+        };
+        Self { host: host.to_owned(), port: self.port }.to_string()
+    }
+
     /// The port, 0 when the kernel is to choose one.
     pub fn port(&self) -> u16 {
         self.port

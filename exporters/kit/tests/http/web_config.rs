@@ -17,13 +17,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A certificate authority that lives for one test.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -40,7 +40,7 @@ impl Authority {
 }
 
 /// A folder with a server's certificate, its key, the authority, and `web.yml` with this text.
-fn folder(authority: &Authority, yaml: &str) -> TempDir {
+pub(crate) fn folder(authority: &Authority, yaml: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = authority.issue("localhost");
     write(folder.path(), &[("server.crt", &certificate), ("server.key", &key), ("ca.crt", &authority.pem)]);
@@ -57,7 +57,7 @@ fn write(folder: &Path, files: &[(&str, &str)]) {
     }
 }
 
-async fn serve(folder: &TempDir) -> Server {
+pub(crate) async fn serve(folder: &TempDir) -> Server {
     let mut config =
         ServerConfig { web_config_file: Some(folder.path().join("web.yml")), ..ServerConfig::default() };
     config.limits.reload_check = Duration::ZERO;
@@ -102,7 +102,7 @@ async fn answered(server: &Server, authority: &Authority, identity: Option<&(Str
     soon("an answer or the end", receive(&mut stream)).await.is_ok_and(|response| response.ends_with("/tls"))
 }
 
-const TLS: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
+pub(crate) const TLS: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
 
 #[tokio::test]
 async fn tls_serves_with_paths_relative_to_the_file() {

@@ -7,7 +7,7 @@ mod grants;
 mod maps;
 mod once;
 
-use exporter_kit::app::Failure;
+use exporter_kit::app::{Failure, OrFailure, healthcheck};
 use pg_client::Environment;
 
 use crate::cli::Cli;
@@ -25,6 +25,8 @@ pub enum Command {
     Grants(grants::Args),
     /// Show which series change when this exporter takes the place of another
     Compare(compare::Args),
+    /// Ask the exporter that runs on this machine with the same web options whether it is well
+    Healthcheck,
     /// Print the table of collectors and their families, as Markdown
     Collectors,
 }
@@ -39,6 +41,7 @@ pub async fn run(command: &Command, cli: &Cli, environment: &Environment) -> Res
         Command::Check => check::run(cli, environment).await,
         Command::Grants(args) => grants::run(args, cli, environment).await,
         Command::Compare(args) => compare::run(args, cli, environment).await,
+        Command::Healthcheck => healthcheck(&cli.web().server, "/-/healthy").await.or_failed(),
         Command::Collectors => {
             print(&collectors::markdown());
             Ok(())

@@ -16,8 +16,8 @@ pub(crate) use self::features::split;
 use self::flags::normalise;
 use crate::address::{Address, Credentials, TlsFiles};
 use crate::connection::Target;
-use crate::multi;
 use crate::options::{Compat, Options};
+use crate::{cluster, multi};
 
 /// Prometheus exporter for Redis and Valkey.
 #[derive(Clone, Debug, Parser)]
@@ -107,6 +107,8 @@ pub enum Action {
     Once,
     /// Tell which series change when this exporter takes the place of another one
     Compare,
+    /// Ask the exporter that runs on this machine with the same web options whether it is well
+    Healthcheck,
     /// Print docs/redis-families.md
     #[value(hide = true)]
     Families,
@@ -190,11 +192,11 @@ impl Cli {
         Ok(web)
     }
 
-    /// The nodes to ask for all of the cluster; `None` when it is not shown whole.
+    /// How all of the cluster is shown; `None` when it is not.
     ///
     /// # Errors
     /// An address or a file that cannot be used.
-    pub fn cluster(&self, options: &Options) -> anyhow::Result<Option<Vec<Address>>> {
+    pub fn cluster(&self, options: &Arc<Options>) -> anyhow::Result<Option<cluster::Settings>> {
         if !options.features.whole_cluster {
             return Ok(None);
         }
@@ -207,7 +209,14 @@ impl Cli {
         if seeds.is_empty() {
             bail!("--cluster needs a node to ask: give --url or --cluster-seeds");
         }
-        Ok(Some(seeds))
+        Ok(Some(cluster::Settings {
+            seeds,
+            options: Arc::clone(options),
+            client_name: self.client_name(),
+            by_hostname: self.by_hostname(),
+            max_series: self.web.max_series,
+            request_errors: Arc::default(),
+        }))
     }
 
     /// Whether nodes are reached by the names that they announce.

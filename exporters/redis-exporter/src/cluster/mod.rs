@@ -23,7 +23,7 @@ use self::node::Node;
 use self::summary::{Answer, Summary};
 use crate::address::Address;
 use crate::cluster_nodes::{self, View};
-use crate::connection::Share;
+use crate::connection::{Share, Target};
 use crate::options::Options;
 
 /// Share of the time that nodes get: the rest is for putting their pages together.
@@ -118,6 +118,12 @@ impl Cluster {
         }
         self.ask_seeds(deadline).await;
         found().unwrap_or_else(|| Known { view: View::default(), nodes: self.seeds.clone() })
+    }
+
+    /// Where the nodes are, and how they are reached; the seeds when none tells of others.
+    pub async fn targets(&self, deadline: Instant) -> Vec<(String, Arc<Target>)> {
+        let nodes = self.nodes(deadline).await.nodes;
+        nodes.iter().map(|node| (node.address.clone(), Arc::clone(&node.target))).collect()
     }
 
     /// Learns the nodes from the seed that answers first.

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use exposition::{Desc, Snapshot};
+use redis::Value;
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
@@ -111,6 +112,12 @@ fn get<'a>(client: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
     client.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
 }
 
+/// The text of CLIENT LIST, which has at least us.
+pub(super) fn list(reply: &Value) -> Result<String, ReplyError> {
+    let list = text(reply).filter(|list| list.lines().any(|line| get(&fields(line), "id").is_some()));
+    list.ok_or_else(|| ReplyError::unexpected(Request::ClientList.name()))
+}
+
 /// The fields of one line. A value may hold `=`, but no space: the server does not let a name have one.
 pub(super) fn fields(line: &str) -> Vec<(&str, &str)> {
     line.split(' ').filter_map(|part| part.split_once('=')).collect()
@@ -127,7 +134,7 @@ impl Section for Clients {
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
         let Some(reply) = replies.get(&Request::ClientList) else { return Ok(()) };
-        let list = text(reply?).ok_or_else(|| ReplyError::unexpected(Request::ClientList.name()))?;
+        let list = list(reply?)?;
         // The server's clock, where it tells it: ages are by it.
         let now = replies.info.number("server_time_usec").map(|usec| (usec / 1e6).floor());
         let here = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs() as f64);
@@ -145,7 +152,6 @@ mod tests {
     use super::super::tests::{page, replies};
     use super::*;
     use proptest::prelude::*;
-    use redis::Value;
 
     #[test]
     fn a_name_with_an_equals_sign_is_kept() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Spec};
 use exposition::{Desc, Snapshot};
-use redis::Cmd;
+use redis::{Cmd, Value};
 
 use crate::error::ReplyError;
 use crate::keyspace_walk::{label, walk};
@@ -136,9 +136,13 @@ impl KeyGroups {
             let replies =
                 session.in_database(database, "MEMORY USAGE", &commands.collect::<Vec<_>>()).await?;
             for (key, reply) in keys.iter().zip(replies) {
-                // A key that is gone has no memory.
-                if let Some(memory) = number(&reply?) {
-                    self.add(&mut groups, key, memory as u64);
+                match reply? {
+                    // A key that is gone has no memory.
+                    Value::Nil => {}
+                    reply => {
+                        let memory = number(&reply).ok_or_else(|| ReplyError::unexpected("MEMORY USAGE"))?;
+                        self.add(&mut groups, key, memory as u64);
+                    }
                 }
             }
         }

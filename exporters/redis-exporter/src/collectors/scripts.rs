@@ -41,13 +41,15 @@ impl Scripts {
         for (script, reply) in features.scripts.iter().zip(replies) {
             let values = reply.and_then(|reply| values(&reply).ok_or_else(|| ReplyError::unexpected("EVAL")));
             let result = match &values {
-                Err(_) => 0.0,
-                Ok(values) if values.is_empty() => 2.0,
-                Ok(_) => 1.0,
+                // How it ended is not known.
+                Err(error) if !error.is_answer() => None,
+                Err(_) => Some(0.0),
+                Ok(values) if values.is_empty() => Some(2.0),
+                Ok(_) => Some(1.0),
             };
             let table = page.table(&["filename"]);
             let column = table.column(&self.result);
-            table.row(&[&script.name]).set(column, result);
+            table.row(&[&script.name]).set_some(column, result);
             let table = page.table(&["key", "filename"]);
             let column = table.column(&self.values);
             match values {

@@ -133,10 +133,7 @@ impl Streams {
                 Ok(None) => session.note(SPEC.name, ReplyError::unexpected("XINFO STREAM")),
                 Err(error) => session.note(SPEC.name, error.clone()),
             }
-            let Ok(reply) = &replies[1] else { continue };
-            for group in items(reply).unwrap_or_default() {
-                let Some(fields) = fields(group) else { continue };
-                let Some(Value::BulkString(group)) = get(&fields, "name").cloned() else { continue };
+            for (group, fields) in entries(session, "XINFO GROUPS", &replies[1]) {
                 let labels = [db.as_str(), &name, &label(&group)];
                 write(&self.group, &["db", "stream", "group"], &labels, &fields, page);
                 groups.push((key, group));
@@ -149,10 +146,7 @@ impl Streams {
             groups.iter().map(|(key, group)| xinfo("CONSUMERS", key, Some(group))).collect();
         let replies = session.in_database(database, "XINFO CONSUMERS", &asked).await?;
         for ((key, group), reply) in groups.iter().zip(&replies) {
-            let Ok(reply) = reply else { continue };
-            for consumer in items(reply).unwrap_or_default() {
-                let Some(fields) = fields(consumer) else { continue };
-                let Some(Value::BulkString(name)) = get(&fields, "name").cloned() else { continue };
+            for (name, fields) in entries(session, "XINFO CONSUMERS", reply) {
                 let labels = [db.as_str(), &label(key), &label(group), &label(&name)];
                 write(&self.consumer, &["db", "stream", "group", "consumer"], &labels, &fields, page);
             }
@@ -171,6 +165,26 @@ fn xinfo(what: &str, key: &[u8], group: Option<&[u8]>) -> Cmd {
 }
 
 type Fields<'a> = Vec<(String, &'a Value)>;
+
+/// What has a name in a reply, with its fields; what cannot be read is noted.
+fn entries<'a>(
+    session: &Session,
+    what: &'static str,
+    reply: &'a Result<Value, ReplyError>,
+) -> Vec<(Vec<u8>, Fields<'a>)> {
+    let entry = |value| {
+        let fields = fields(value)?;
+        let Some(Value::BulkString(name)) = get(&fields, "name").cloned() else { return None };
+        Some((name, fields))
+    };
+    let read = |reply| items(reply)?.iter().map(entry).collect::<Option<Vec<_>>>();
+    let entries = reply.as_ref().map_err(Clone::clone);
+    let entries = entries.and_then(|reply| read(reply).ok_or_else(|| ReplyError::unexpected(what)));
+    entries.unwrap_or_else(|error| {
+        session.note(SPEC.name, error);
+        Vec::new()
+    })
+}
 
 fn fields(value: &Value) -> Option<Fields<'_>> {
     Some(pairs(value)?.into_iter().filter_map(|(key, value)| Some((text(key)?, value))).collect())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
 use testkit::exporter::Exporter;
-use testkit::redis::{Redis, Version};
+use testkit::redis::{Redis, RedisCluster, Version};
 
 use crate::binary::BINARY;
 
@@ -78,9 +78,60 @@ async fn compare_shows_what_changes() {
     let old = old.url("/metrics");
     let (code, out, error) = run(arguments(&["compare", "--old", &old, &url])).await;
     assert_eq!(code, Some(1), "{error}");
-    assert!(out.contains("- redis_config_value: the family is gone"), "{out}");
-    assert!(out.contains("+ redis_slowlog_entries_lost_total: a new family (1 series)"), "{out}");
+    for part in ["  redis_config_value (gauge, ", "  redis_slowlog_entries_lost_total (counter, 1 series)"] {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
     assert!(out.contains("redis_latency_percentiles_usec{") && !out.contains("process_"), "{out}");
+}
+
+#[tokio::test]
+async fn all_of_a_cluster_is_shown_compared_and_checked() {
+    let mut cluster = RedisCluster::start(Version::Redis70).await.unwrap();
+    let names: Vec<String> = cluster.nodes.iter().map(|node| node.addr().to_string()).collect();
+    let url = format!("--url={}", cluster.nodes[0].url());
+    let closed = format!("127.0.0.1:{}", testkit::free_port().unwrap());
+    // The first seed is of no use.
+    let (code, out, error) = run(arguments(&[
+        "once",
+        "--cluster",
+        "--url",
+        &closed,
+        "--cluster-seeds",
+        &names[0],
+        "-count-keys=*",
+    ]))
+    .await;
+    let page = exposition::parse::page(&out).unwrap();
+    assert_eq!((code, page.value("redis_cluster_slot_coverage_ratio", &[])), (Some(0), Some(1.0)), "{error}");
+    for node in &names {
+        assert_eq!(page.value("redis_up", &[("node", node)]), Some(1.0));
+    }
+    assert_eq!(page.value("redis_cluster_sum_keys_count", &[]), Some(0.0));
+
+    let old = Exporter::start(BINARY, &["--cluster", &url], |process| process).await.unwrap();
+    let (code, out, error) =
+        run(arguments(&["compare", "--old", &old.url("/metrics"), "--cluster", &url])).await;
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains(" 0 missing, "), "{out}");
+
+    let lists = |out: &str| {
+        let headings = out.lines().filter_map(|line| line.strip_prefix("# "));
+        headings.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let all: BTreeSet<String> = names.iter().cloned().collect();
+    let (code, out, error) = run(arguments(&["check", "--cluster", &url])).await;
+    assert_eq!((code, lists(&out), error.as_str()), (Some(0), all.clone(), ""), "{out}");
+    cluster.nodes[1].command(&["ACL", "SETUSER", "default", "-slowlog|len"]).unwrap();
+    cluster.nodes[2].stop().unwrap();
+    let (code, out, error) = run(arguments(&["check", "--cluster", &url])).await;
+    assert_eq!((code, lists(&out)), (Some(1), all), "{error}");
+    let wrong: BTreeSet<&str> = out.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(wrong, BTreeSet::from(["#", "down", "missing", "ok"]), "{out}");
+    assert!(error.contains("1 commands and 1 servers"), "{error}");
+    let (code, out, _) = run(arguments(&["once", "--cluster", &url])).await;
+    let page = exposition::parse::page(&out).unwrap();
+    let up: Vec<_> = names.iter().map(|node| page.value("redis_up", &[("node", node)])).collect();
+    assert_eq!((code, up), (Some(1), vec![Some(1.0), Some(1.0), Some(0.0)]));
 }
 
 #[tokio::test]

@@ -122,3 +122,16 @@ async fn a_wrong_password_is_in_the_log_and_the_password_is_not() {
     let log = exporter.process.log();
     assert!(log.contains("Password authentication failed") && !log.contains(SECRET), "{log}");
 }
+
+#[tokio::test]
+async fn healthcheck_tells_whether_the_exporter_runs() {
+    // The server is no matter of the exporter's own health.
+    let exporter = Exporter::start(BINARY, &["--url=redis://127.0.0.1:1"], |process| process).await.unwrap();
+    let address = format!("--web.listen-address={}", exporter.address());
+    let healthcheck = || Command::new(BINARY).args([&address, "healthcheck"]).output().unwrap();
+    assert!(healthcheck().status.success());
+    drop(exporter);
+    let output = healthcheck();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("cannot connect"), "{output:?}");
+}

@@ -164,3 +164,33 @@ async fn a_server_that_is_down_is_an_error_that_prometheus_survives() {
     let exporter = Exporter::start(BINARY, &["--url="], |process| process).await.unwrap();
     assert_eq!(exporter.get("/sd").await.unwrap().text, "[]");
 }
+
+/// Calls of a command, by the server's own count.
+fn calls(server: &Redis, command: &str) -> f64 {
+    let info = redis_exporter::info::Info::parse(server.command(&["INFO", "commandstats"]).unwrap().text());
+    let calls =
+        info.get(&format!("cmdstat_{command}")).and_then(|line| redis_exporter::info::part(line, "calls"));
+    calls.map_or(0.0, |calls| calls.parse().unwrap())
+}
+
+#[tokio::test]
+async fn many_who_ask_cost_the_server_no_more_than_one() {
+    let cluster = RedisCluster::start(Version::Redis70).await.unwrap();
+    let node = &cluster.nodes[0];
+    let url = format!("--url={}", node.url());
+    let discovering = Discovering::start(ALL, &[&url, "--cluster"]).await;
+    let groups = discovering.groups().await;
+    assert_eq!((groups.len(), calls(node, "cluster|nodes")), (3, 1.0));
+    let (began, mut between) = (Instant::now(), tokio::time::interval(Duration::from_millis(100)));
+    let mut asked = 0;
+    while calls(node, "cluster|nodes") < 2.0 {
+        between.tick().await;
+        let together = futures_util::future::join_all((0..20).map(|_| discovering.groups())).await;
+        assert!(together.iter().all(|other| *other == groups));
+        asked += together.len();
+        assert!(began.elapsed() < LIMIT, "the list is never read again, after {asked} requests");
+    }
+    // An answer is kept for five seconds.
+    let most = 1.0 + (began.elapsed().as_secs_f64() / 5.0).floor();
+    assert!(calls(node, "cluster|nodes") <= most, "{most} for {asked} requests");
+}
