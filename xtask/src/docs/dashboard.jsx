@@ -105,11 +105,14 @@ function Content({ panel, width, height }) {
       </div>
     );
   }
+  // Without a limit of its own a bar is compared with the longest.
+  const longest = Math.max(...values.map(({ value }) => value.numeric));
+  for (const { field } of values) Object.assign(field.config, { min: field.config.min ?? 0, max: field.config.max ?? longest });
   // The name of the only one would leave no room for its bar.
   const named = values.length > 1 || panel.type === "bargauge";
   const each = Math.min(Math.floor((height - 16) / values.length), 90);
   return values.map(({ field, value, name }, index) => (
-    <BarGauge key={index} value={{ ...value, title: named ? name : undefined }} field={field.config} display={field.display} theme={theme} width={width} height={each} orientation="horizontal" displayMode="gradient" itemSpacing={8} />
+    <BarGauge key={index} value={{ ...value, title: named ? name : undefined }} field={field.config} display={field.display} theme={theme} width={width} height={each} orientation="horizontal" displayMode="gradient" text={{ titleSize: 12, valueSize: 16 }} itemSpacing={8} />
   ));
 }
 
