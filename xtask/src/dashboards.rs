@@ -6,18 +6,21 @@ use testkit::servers::workspace_root;
 
 use crate::rules;
 
+pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
 
 /// A dashboard, as far as it is checked here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Dashboard {
+    pub(crate) uid: String,
     pub(crate) title: String,
     pub(crate) panels: Vec<Panel>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Panel {
+    pub(crate) id: u64,
     pub(crate) title: String,
     pub(crate) targets: Vec<Target>,
 }
@@ -25,6 +28,8 @@ pub(crate) struct Panel {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Target {
     expr: String,
+    /// Whether it is asked for now, not over a range.
+    pub(crate) instant: bool,
 }
 
 impl Target {

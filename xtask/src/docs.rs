@@ -1,5 +1,8 @@
 //! `cargo xtask docs`: writes the pages of docs/, and other files, that are made from the code; `--check` says which are out of date.
 
+mod images;
+mod metrics;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -12,6 +15,7 @@ use serde_json::Value;
 use crate::{
     cargo,
     rules::{self, Rule},
+    stack::Location,
     variants,
 };
 
@@ -21,6 +25,11 @@ pub(crate) struct Args {
     /// Write nothing; fail when a page is out of date
     #[arg(long)]
     check: bool,
+    /// Draw the dashboards of the running stack into docs/images instead
+    #[arg(long, conflicts_with = "check")]
+    images: bool,
+    #[command(flatten)]
+    location: Location,
 }
 
 /// Where a page comes from.
@@ -31,6 +40,8 @@ enum Source {
     Alerts,
     /// A committed file with changes.
     Changed(fn() -> Result<Value>),
+    /// What rules and panels read, in the middle of a page.
+    Metrics,
 }
 
 const PAGES: &[(&str, Source)] = &[
@@ -54,10 +65,16 @@ const PAGES: &[(&str, Source)] = &[
             ],
         },
     ),
+    // Last: it reads the others.
+    ("MONITORING.md", Source::Metrics),
 ];
 
-pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.check { check() } else { PAGES.iter().try_for_each(write) }
+pub(crate) async fn run(args: &Args) -> Result<()> {
+    match args {
+        Args { images: true, location, .. } => images::draw(&location.folder()?).await,
+        Args { check: true, .. } => check(),
+        Args { .. } => PAGES.iter().try_for_each(write),
+    }
 }
 
 /// Fails when a page is out of date.
@@ -81,6 +98,7 @@ impl Source {
             Self::Alerts => alerts(),
             // JSON is YAML.
             Self::Changed(change) => Ok(format!("# Made by `cargo xtask docs`.\n{:#}\n", change()?)),
+            Self::Metrics => metrics::page(),
         }
     }
 }

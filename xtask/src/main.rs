@@ -74,6 +74,8 @@ enum Command {
     Lint,
     /// Write the documentation that is made from the code
     Docs(docs::Args),
+    /// Make the schema that dashboards are checked with again, from the types that Grafana publishes
+    DashboardSchema,
     /// Run the truth test of the business exporter's counters for long
     Exactness(exactness::Args),
 }
@@ -97,7 +99,8 @@ async fn main() -> ExitCode {
         Command::Peers => peers::run().await,
         Command::Fmt(args) => fmt::run(&args),
         Command::Lint => lint::run(),
-        Command::Docs(args) => docs::run(&args),
+        Command::Docs(args) => docs::run(&args).await,
+        Command::DashboardSchema => dashboards::schema::run(),
         Command::Exactness(args) => exactness::run(&args),
     };
     match result {

@@ -26,9 +26,7 @@ pub(crate) fn configure(
     fs::remove_dir_all(&files).with_context(|| format!("removing {}", files.display()))?;
     fs::create_dir(&files).with_context(|| format!("creating {}", files.display()))?;
     for (job, address) in targets {
-        let file = files.join(format!("{job}.yml"));
-        fs::write(&file, format!("- targets: ['{address}']\n"))
-            .with_context(|| format!("writing {}", file.display()))?;
+        write_targets(&files, job, &[address])?;
     }
     let config = folder.join("prometheus.yml");
     if let Some(drill) = drill {
@@ -39,10 +37,19 @@ pub(crate) fn configure(
     Ok(config)
 }
 
+/// Writes the file that tells Prometheus a job's targets.
+pub(crate) fn write_targets(folder: &Path, job: &str, addresses: &[&str]) -> Result<()> {
+    let file = folder.join(format!("{job}.yml"));
+    fs::write(&file, format!("- targets: {addresses:?}\n"))
+        .with_context(|| format!("writing {}", file.display()))
+}
+
 /// What `/api/v1/{endpoint}?query=` of the Prometheus at `url` answers under `data`.
 pub(crate) async fn api(url: &str, endpoint: &str, query: &str) -> Result<Value> {
     let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let mut answer = http::get(&format!("{url}/api/v1/{endpoint}?query={encoded}")).await?.json()?;
+    // An endpoint may have parameters of its own.
+    let sign = if endpoint.contains('?') { '&' } else { '?' };
+    let mut answer = http::get(&format!("{url}/api/v1/{endpoint}{sign}query={encoded}")).await?.json()?;
     if answer["status"] != "success" {
         bail!("Prometheus says to {query}: {}", answer["error"]);
     }
@@ -122,6 +129,6 @@ mod tests {
         assert!(config.exists());
         let targets = folder.path().join("prometheus/targets");
         assert_eq!(fs::read_dir(&targets).unwrap().count(), 1);
-        assert_eq!(fs::read_to_string(targets.join("redis.yml")).unwrap(), "- targets: ['127.0.0.1:1']\n");
+        assert_eq!(fs::read_to_string(targets.join("redis.yml")).unwrap(), "- targets: [\"127.0.0.1:1\"]\n");
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use testkit::{
     http,
     postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres},
-    process::{Process, ProcessBuilder},
+    process::{Process, ProcessBuilder, children},
     redis::Redis,
     servers::{self, Installed, workspace_root},
     user,
@@ -116,7 +116,7 @@ impl Stack {
 
         if let Some(days) = history {
             // The backend has made its tables by now, and the ledger is not there yet.
-            history::rows(&self.database().await?, days).await?;
+            history::rows(&self.owner().await?, days).await?;
         }
 
         let at = port(9187)?;
@@ -168,6 +168,39 @@ impl Stack {
         self.guards.drain(..).for_each(Guard::leave);
     }
 
+    /// Its PostgreSQL.
+    pub(crate) fn database(&mut self) -> Result<&mut Postgres> {
+        let server = self.guards.iter_mut().find_map(|guard| match guard {
+            Guard::Postgres(server) => Some(server.as_mut()),
+            _ => None,
+        });
+        server.context("PostgreSQL does not run")
+    }
+
+    /// Its Redis.
+    pub(crate) fn cache(&mut self) -> Result<&mut Redis> {
+        let server = self.guards.iter_mut().find_map(|guard| match guard {
+            Guard::Redis(server) => Some(server.as_mut()),
+            _ => None,
+        });
+        server.context("Redis does not run")
+    }
+
+    /// The process of a part that was started as one, with its children.
+    pub(crate) fn processes(&self, name: &str) -> Result<Vec<u32>> {
+        let part = self.state.parts.iter().find(|part| part.name == name);
+        let pid = part.with_context(|| format!("the stack has no {name}"))?.process.pid;
+        Ok(children(pid).into_iter().chain([pid]).collect())
+    }
+
+    /// Lets Prometheus scrape another target of a job too.
+    pub(crate) fn add_target(&self, job: &str, address: &str) -> Result<()> {
+        let part = self.state.parts.iter().find(|part| part.job.as_deref() == Some(job));
+        let first = part.and_then(|part| part.url.strip_prefix("http://")).unwrap_or_default().to_owned();
+        let folder = self.folder.join("prometheus/targets");
+        prometheus::write_targets(&folder, job, &[&first, address])
+    }
+
     /// The first part that has ended, with the end of its log.
     pub(crate) fn ended(&self) -> Option<anyhow::Error> {
         let part = self.state.parts.iter().find(|part| !part.process.alive())?;
@@ -213,7 +246,7 @@ impl Stack {
     }
 
     /// Has the events of the business exporter's definition counted, as the owner of the tables.
-    async fn install_ledger(&self, program: &Path, config: &Path) -> Result<()> {
+    async fn install_ledger(&mut self, program: &Path, config: &Path) -> Result<()> {
         let mut ddl = Command::new(program);
         ddl.arg("--config").arg(config).args(["ddl", "--install", "--grants", READER]);
         let output = ddl.output().with_context(|| format!("running {}", program.display()))?;
@@ -224,16 +257,12 @@ impl Stack {
             String::from_utf8_lossy(&output.stderr)
         );
         let sql = String::from_utf8(output.stdout).context("the SQL is not UTF-8")?;
-        self.database().await?.batch_execute(&sql).await.context("installing the ledger")
+        self.owner().await?.batch_execute(&sql).await.context("installing the ledger")
     }
 
     /// A connection to the database as its owner.
-    async fn database(&self) -> Result<Client> {
-        let server = self.guards.iter().find_map(|guard| match guard {
-            Guard::Postgres(server) => Some(server),
-            _ => None,
-        });
-        server.context("PostgreSQL does not run")?.client_as(OWNER, OWNER, OWNER).await
+    async fn owner(&mut self) -> Result<Client> {
+        self.database()?.client_as(OWNER, OWNER, OWNER).await
     }
 
     /// Starts Redis and gives its URL.
@@ -286,7 +315,7 @@ impl Stack {
         targets.push(("prometheus".to_owned(), format!("127.0.0.1:{at}")));
         if let Some(days) = history {
             let instances = targets.iter().cloned().collect();
-            let (client, scratch) = (self.database().await?, self.data("history")?);
+            let (client, scratch) = (self.owner().await?, self.data("history")?);
             history::blocks(&client, days, &instances, installed, &scratch, &data).await?;
         }
         let config = prometheus::configure(&self.folder.join("prometheus"), &targets, self.drill.as_ref())?;
