@@ -157,7 +157,7 @@ async fn every_number_in_info_is_mapped_or_known_not_to_be() {
 fn the_rule_of_docker_compose_is_the_generated_one() {
     let output = Command::new(BINARY).arg("acl").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    let mut lines = said.lines().skip_while(|line| !line.contains("Redis 8.2 and later")).skip(1);
+    let mut lines = said.lines().skip_while(|line| !line.contains("Redis 8.2 and 8.4")).skip(1);
     let rule = lines.next().unwrap().strip_prefix("ACL SETUSER redis_exporter on >PASSWORD ").unwrap();
     let users = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docker/redis/users.acl"))
         .unwrap();
