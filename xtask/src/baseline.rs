@@ -6,7 +6,7 @@ use crate::{
     progress::{print, say, table},
     promql::{self, Expr},
     rules,
-    stack::{Location, state::State},
+    stack::Prometheus,
 };
 
 /// Propose thresholds of alerts from the last days
@@ -15,18 +15,12 @@ pub(crate) struct Args {
     /// How many days to look back
     #[arg(long, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..=90))]
     days: u32,
-    /// The Prometheus to ask [default: the one of the stack]
-    #[arg(long, value_name = "URL")]
-    prometheus: Option<String>,
     #[command(flatten)]
-    location: Location,
+    prometheus: Prometheus,
 }
 
 pub(crate) async fn run(args: &Args) -> Result<()> {
-    let url = match &args.prometheus {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => State::url(&args.location.folder()?, "prometheus")?,
-    };
+    let url = args.prometheus.url()?;
     let words = ["ALERT", "THRESHOLD", "USUAL", "SELDOM", "WORST", "PROPOSAL"];
     let mut rows = vec![words.map(str::to_owned).to_vec()];
     let mut silent = 0;

@@ -10,7 +10,7 @@ use crate::{
     progress::{print, say},
     promql::{self, Expr},
     rules,
-    stack::{Location, state::State},
+    stack::Prometheus,
 };
 
 /// Series that need not be there, and why. As soon as they are, what reads them is checked.
@@ -47,18 +47,12 @@ const SITUATIONS: &[(&str, &str)] = &[
 /// Ask a running stack whether every rule and every panel can give a value
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The Prometheus to ask [default: the one of the stack]
-    #[arg(long, value_name = "URL")]
-    prometheus: Option<String>,
     #[command(flatten)]
-    location: Location,
+    prometheus: Prometheus,
 }
 
 pub(crate) async fn run(args: &Args) -> Result<()> {
-    let url = match &args.prometheus {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => State::url(&args.location.folder()?, "prometheus")?,
-    };
+    let url = args.prometheus.url()?;
     let mut absent = Vec::new();
     for (series, _) in ABSENT {
         if promql::values(&url, series).await?.is_empty() {

@@ -15,6 +15,8 @@ use std::{
 use anyhow::{Context, Result};
 use testkit::{free_port, servers};
 
+use self::state::State;
+
 /// The option that every command of the stack has.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Location {
@@ -29,6 +31,26 @@ impl Location {
         let Some(folder) = &self.dir else { return servers::private_dir("stack") };
         std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         folder.canonicalize().with_context(|| format!("finding {}", folder.display()))
+    }
+}
+
+/// The options of commands that ask a Prometheus.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Prometheus {
+    /// The Prometheus to ask [default: the one of the stack]
+    #[arg(long, value_name = "URL")]
+    prometheus: Option<String>,
+    #[command(flatten)]
+    location: Location,
+}
+
+impl Prometheus {
+    /// Its URL, without a slash at the end.
+    pub(crate) fn url(&self) -> Result<String> {
+        match &self.prometheus {
+            Some(url) => Ok(url.trim_end_matches('/').to_owned()),
+            None => State::url(&self.location.folder()?, "prometheus"),
+        }
     }
 }
 

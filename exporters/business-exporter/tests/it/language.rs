@@ -7,12 +7,11 @@ use exposition::Page;
 use http::Method;
 use nix::sys::signal::Signal;
 use rstest::rstest;
-use testkit::exporter::Exporter;
 use testkit::http::Request;
 use testkit::page::{promtool_findings, value};
 use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres, Version, in_full};
 
-use crate::{Definition, failure, outcome, server};
+use crate::{Definition, eventually, failure, outcome, server};
 
 #[rstest]
 #[tokio::test]
@@ -81,18 +80,6 @@ queries:
     let up = |name| value(&page, "business_exporter_up", &[("database", name)]);
     assert_eq!((up("shop")?, up("stock")?), (1.0, 0.0));
     Ok(())
-}
-
-/// Scrapes until the page is as it should be.
-async fn eventually(exporter: &Exporter, what: &str, is_so: impl Fn(&Page) -> bool) -> anyhow::Result<Page> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let page = exporter.scrape(10.0).await?;
-        if is_so(&page) {
-            return Ok(page);
-        }
-        anyhow::ensure!(Instant::now() < deadline, "never {what}:\n{page:?}\n{}", exporter.process.log());
-    }
 }
 
 const COUNTED: &str = "

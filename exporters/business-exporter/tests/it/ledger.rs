@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use exposition::Page;
 use rstest::rstest;
-use testkit::exporter::Exporter;
 use testkit::page::value;
 use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres, Version, has_sqlstate, in_full};
 use tokio_postgres::error::SqlState;
 
-use crate::{Definition, database, exporter, failure, install, outcome, run, server, shipped};
+use crate::{Definition, database, eventually, exporter, failure, install, outcome, run, server, shipped};
 
 /// Two tables and every kind of emission.
 const SHOP: &str = "
@@ -63,18 +62,6 @@ fn assert_page(page: &Page, expected: &[Expected<'_>]) -> anyhow::Result<()> {
         assert_eq!(value(page, name, labels)?, *expected, "{name} {labels:?}");
     }
     Ok(())
-}
-
-/// Scrapes until the page is as it should be.
-async fn eventually(exporter: &Exporter, what: &str, is_so: impl Fn(&Page) -> bool) -> anyhow::Result<Page> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let page = exporter.scrape(10.0).await?;
-        if is_so(&page) {
-            return Ok(page);
-        }
-        anyhow::ensure!(Instant::now() < deadline, "never {what}:\n{page:?}\n{}", exporter.process.log());
-    }
 }
 
 #[rstest]

@@ -14,8 +14,10 @@ mod values;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use exposition::Page;
 use tempfile::TempDir;
 use testkit::exporter::Exporter;
 use testkit::postgres::{Postgres, Version};
@@ -34,6 +36,18 @@ async fn database(major: u32) -> anyhow::Result<Postgres> {
     server.sql(SCHEMA).await?;
     server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO exporter").await?;
     Ok(server)
+}
+
+/// Scrapes until the page is as it should be.
+async fn eventually(exporter: &Exporter, what: &str, is_so: impl Fn(&Page) -> bool) -> anyhow::Result<Page> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let page = exporter.scrape(10.0).await?;
+        if is_so(&page) {
+            return Ok(page);
+        }
+        anyhow::ensure!(Instant::now() < deadline, "never {what}:\n{page:?}\n{}", exporter.process.log());
+    }
 }
 
 /// The definition that is shipped, on the tables that it is for.

@@ -1,14 +1,11 @@
 //! Counting without triggers: by checkpoint, which may write in its own schema only, and by snapshot, which only reads.
 
-use std::time::{Duration, Instant};
-
 use exposition::Page;
 use rstest::rstest;
-use testkit::exporter::Exporter;
 use testkit::page::value;
 use testkit::postgres::{MAJORS, Postgres, in_full};
 
-use crate::{Definition, failure};
+use crate::{Definition, eventually, failure};
 
 const TABLES: &str = "
 CREATE TYPE kind AS ENUM ('a', 'b');
@@ -124,18 +121,6 @@ async fn a_row_is_counted_once_however_late_it_commits(
         (Some(10_001.0), 0.0)
     );
     Ok(())
-}
-
-/// Scrapes until the page is as it should be.
-async fn eventually(exporter: &Exporter, what: &str, is_so: impl Fn(&Page) -> bool) -> anyhow::Result<Page> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let page = exporter.scrape(10.0).await?;
-        if is_so(&page) {
-            return Ok(page);
-        }
-        anyhow::ensure!(Instant::now() < deadline, "never {what}:\n{page:?}\n{}", exporter.process.log());
-    }
 }
 
 #[rstest]
