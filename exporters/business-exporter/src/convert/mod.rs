@@ -1,6 +1,6 @@
 //! Definitions of other SQL exporters become ours: the same names, labels and values, by the same queries.
 //!
-//! Each of the other formats is one file here, which turns it into a [`Converted`]. What cannot be said in a definition
+//! Each of the other formats is one file here, which turns it into what is converted. What cannot be said in a definition
 //! is left out, and noted at its top.
 
 mod pg_exporter;
