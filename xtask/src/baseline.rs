@@ -135,7 +135,7 @@ mod tests {
         for (query, measured, op, threshold) in [
             ("a / b > 0.8", "a / b", ">", 0.8),
             ("(a < 5) and on() b > 3", "a", "<", 5.0),
-            ("(rate(a[5m]) >= 2) unless b", "rate(a[300000ms])", ">=", 2.0),
+            ("(rate(a[5m]) >= 2) unless b", "rate(a[5m])", ">=", 2.0),
         ] {
             let found = limit_of(query).await.unwrap();
             assert_eq!((found.op.as_str(), found.threshold), (op, threshold), "{query}");
