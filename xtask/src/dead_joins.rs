@@ -23,6 +23,7 @@ const ABSENT: &[(&str, &str)] = &[
         "redis_exporter_collector_outcome{outcome!~\"ok|unsupported_version|missing_extension\"}",
         "no collector fails",
     ),
+    ("business_exporter_counter_mode{mode=~\"snapshot|none\"}", "every counter has the ledger"),
 ];
 
 /// Rules that need a situation in which a stack on one machine is not, and which.
