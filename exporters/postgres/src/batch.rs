@@ -152,7 +152,8 @@ impl State {
     fn message(&mut self, asked: &[Asked]) -> (String, Vec<Command>) {
         let mut text = String::new();
         let mut commands = Vec::new();
-        if self.prepared.len() + asked.len() > MAX_PREPARED {
+        let new = asked.iter().filter(|one| one.prepare && !self.prepared.contains_key(&one.sql)).count();
+        if new > 0 && self.prepared.len() + new > MAX_PREPARED {
             // What is still wanted is prepared again.
             self.unused.extend(std::mem::take(&mut self.prepared).into_values());
             self.failed.clear();
