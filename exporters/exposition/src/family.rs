@@ -1,6 +1,6 @@
 //! What a metric family is: its name, type, help and unit.
 
-use std::borrow::Cow;
+use crate::SharedStr;
 
 /// The type of a metric family, as in OpenMetrics 1.0.
 ///
@@ -43,20 +43,20 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desc {
     /// Name as printed.
-    pub name: Cow<'static, str>,
+    pub name: SharedStr,
     /// Help text, one sentence.
-    pub help: Cow<'static, str>,
+    pub help: SharedStr,
     /// Type.
     pub kind: Kind,
     /// Unit, printed by OpenMetrics only, and only when the name ends in it.
-    pub unit: Option<Cow<'static, str>>,
+    pub unit: Option<SharedStr>,
 }
 
 macro_rules! constructors {
     ($($function:ident => $kind:ident),*) => {$(
         #[doc = concat!("A family of kind [`Kind::", stringify!($kind), "`].")]
         pub const fn $function(name: &'static str, help: &'static str) -> Desc {
-            Desc { name: Cow::Borrowed(name), help: Cow::Borrowed(help), kind: Kind::$kind, unit: None }
+            Desc { name: SharedStr::Static(name), help: SharedStr::Static(help), kind: Kind::$kind, unit: None }
         }
     )*};
 }
@@ -66,13 +66,13 @@ impl Desc {
                   info => Info, stateset => StateSet, unknown => Unknown);
 
     /// A family whose name is only known at run time.
-    pub fn new(kind: Kind, name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) -> Desc {
+    pub fn new(kind: Kind, name: impl Into<SharedStr>, help: impl Into<SharedStr>) -> Desc {
         Desc { name: name.into(), help: help.into(), kind, unit: None }
     }
 
     /// The same family with a unit.
     #[must_use]
-    pub fn with_unit(mut self, unit: impl Into<Cow<'static, str>>) -> Desc {
+    pub fn with_unit(mut self, unit: impl Into<SharedStr>) -> Desc {
         self.unit = Some(unit.into());
         self
     }

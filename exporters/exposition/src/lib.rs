@@ -15,15 +15,19 @@
 pub mod bridge;
 pub mod family;
 mod labels;
+mod layout;
 pub mod negotiate;
 mod number;
 pub mod openmetrics;
 pub mod parse;
+mod shared_str;
 pub mod snapshot;
 pub mod text;
 mod write;
 
 pub use family::{Desc, Kind, is_label_name, is_metric_name};
 pub use negotiate::{Encoding, Format};
+pub use layout::Layout;
 pub use parse::Page;
+pub use shared_str::SharedStr;
 pub use snapshot::{Column, HistogramColumns, Row, Snapshot, SummaryColumns, Table};

@@ -3,11 +3,13 @@
 //! A [`Table`] has label names, rows, and a column of values for every family that shares those rows. The labels of
 //! a row are rendered once, however many families use them, and a value that was not set is absent from the page.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::family::{Desc, Kind, is_label_name, is_metric_name};
+use crate::family::{Desc, Kind, is_label_name};
 use crate::labels;
+use crate::layout::Layout;
 
 /// Marks "no sample": a NaN with a payload that no arithmetic makes. A real NaN is a value like any other.
 const ABSENT: f64 = f64::from_bits(0x7ff4_0ab5_e470_0001);
@@ -22,17 +24,10 @@ pub struct Snapshot {
     pub(crate) tables: Vec<Arc<Table>>,
     /// Index of the table that [`Snapshot::sample`] fills.
     unlabelled: Option<usize>,
-    /// The order of the families that were there when the snapshot was sealed, which the writers need again.
-    sealed: Sealed,
+    /// What the writers need, from [`Snapshot::arrange`] until families change.
+    layout: Option<Arc<Layout>>,
     duplicates: u64,
     rejected: u64,
-}
-
-/// Families as (table, family), sorted by name, and how many of each table they are.
-#[derive(Clone, Debug, Default)]
-struct Sealed {
-    order: Vec<(usize, usize)>,
-    counts: Vec<usize>,
 }
 
 /// Rows of label values, and one column of sample values for each family over them.
@@ -136,7 +131,7 @@ impl Snapshot {
 
     /// Drops the families that are in the snapshot now and whose name does not pass.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.sealed = Sealed::default();
+        self.layout = None;
         for table in &mut self.tables {
             // A table that other snapshots share is copied only when something of it goes.
             if table.families.iter().all(|family| keep(&family.desc.name)) {
@@ -154,7 +149,7 @@ impl Snapshot {
 
     /// Gives every family that is in the snapshot now the name that `rename` has for it, if any.
     pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
-        self.sealed = Sealed::default();
+        self.layout = None;
         for table in &mut self.tables {
             for index in 0..table.families.len() {
                 if let Some(name) = rename(&table.families[index].desc.name) {
@@ -167,7 +162,7 @@ impl Snapshot {
     /// Makes families that are in the snapshot now what `restate` says, if anything: their description, and what their
     /// values are multiplied by.
     pub fn restate(&mut self, restate: impl Fn(&Desc) -> Option<(Desc, f64)>) {
-        self.sealed = Sealed::default();
+        self.layout = None;
         for table in &mut self.tables {
             for index in 0..table.families.len() {
                 let Some((desc, factor)) = restate(&table.families[index].desc) else { continue };
@@ -187,7 +182,7 @@ impl Snapshot {
 
     /// Labels and value of each sample of a family that has one value a row.
     pub fn values<'a>(&'a self, family: &'a str) -> impl Iterator<Item = (Vec<(String, String)>, f64)> + 'a {
-        let parts = self.families().into_iter().filter(move |part| self.name(*part) == family);
+        let parts = self.families().into_owned().into_iter().filter(move |part| self.name(*part) == family);
         parts.flat_map(move |part| {
             let (table, first) = (&self.tables[part.0], self.family(part).first);
             (0..table.rows()).filter_map(move |row| {
@@ -223,23 +218,18 @@ impl Snapshot {
     /// Makes the snapshot fit to be written: invalid names, contradicting types and duplicate series across tables are
     /// dropped and counted. The writers rely on it; calling it twice changes nothing.
     pub fn seal(&mut self) {
-        for table in &mut self.tables {
-            let labels_valid = table.label_names.iter().all(|name| is_label_name(name));
-            for index in 0..table.families.len() {
-                if !labels_valid || !is_metric_name(&table.families[index].desc.name) {
-                    self.rejected += Arc::make_mut(table).clear_family(index);
-                }
-            }
+        self.seal_like(&mut Arc::default());
+    }
+
+    /// [Seals](Snapshot::seal), sparing what `known`, the layout of the page before, tells. It becomes this page's.
+    pub fn seal_like(&mut self, known: &mut Arc<Layout>) {
+        let layout = Layout::of(&self.tables, known);
+        for (table, family) in &layout.invalid {
+            self.rejected += Arc::make_mut(&mut self.tables[*table]).clear_family(*family);
         }
-        let order = self.families();
-        let shared: Vec<Vec<(usize, usize)>> = order
-            .chunk_by(|a, b| self.name(*a) == self.name(*b))
-            .filter(|parts| parts.len() > 1)
-            .map(<[_]>::to_vec)
-            .collect();
         // Families of the same tables have the same rows, so that these are compared once.
         let mut distinct: HashMap<Vec<usize>, bool> = HashMap::new();
-        for parts in shared {
+        for parts in layout.shared.iter().map(|range| &layout.order[range.clone()]) {
             let kind = self.family(parts[0]).desc.kind;
             for part in &parts[1..] {
                 if self.family(*part).desc.kind != kind {
@@ -248,11 +238,16 @@ impl Snapshot {
             }
             let tables = parts.iter().map(|(table, _)| *table).collect();
             if !*distinct.entry(tables).or_insert_with_key(|tables| self.all_rows_differ(tables)) {
-                self.drop_duplicates(&parts);
+                self.drop_duplicates(parts);
             }
         }
-        let counts = self.tables.iter().map(|table| table.families.len()).collect();
-        self.sealed = Sealed { order, counts };
+        self.layout = Some(layout);
+    }
+
+    /// Puts the families in order for the writers, which else do it for each format; as [`Snapshot::seal_like`] with the
+    /// layout of the page before.
+    pub fn arrange(&mut self, known: &mut Arc<Layout>) {
+        self.layout = Some(Layout::of(&self.tables, known));
     }
 
     /// Whether no two rows of these tables have the same labels; no where that takes a closer look.
@@ -287,16 +282,11 @@ impl Snapshot {
     }
 
     /// All families as (table, family), sorted by name; parts of one family are neighbours in the order they came.
-    pub(crate) fn families(&self) -> Vec<(usize, usize)> {
-        let named = |(table, family): (usize, usize)| (self.name((table, family)), table, family);
-        let later = self.tables.iter().enumerate().flat_map(|(table, content)| {
-            let sealed = self.sealed.counts.get(table).copied().unwrap_or_default();
-            (sealed..content.families.len()).map(move |family| (table, family))
-        });
-        let mut order: Vec<_> = self.sealed.order.iter().copied().chain(later).map(named).collect();
-        // Stable, and fast where much of it is in order.
-        order.sort_by_key(|(name, ..)| *name);
-        order.into_iter().map(|(_, table, family)| (table, family)).collect()
+    pub(crate) fn families(&self) -> Cow<'_, [(usize, usize)]> {
+        match &self.layout {
+            Some(layout) if layout.is_as_long_as(&self.tables) => Cow::Borrowed(&layout.order),
+            _ => Cow::Owned(Layout::of(&self.tables, &mut Arc::default()).order.clone()),
+        }
     }
 
     pub(crate) fn family(&self, (table, family): (usize, usize)) -> &Family {

@@ -75,7 +75,7 @@ fn openmetrics_kind(desc: &Desc, labels: &[String]) -> Kind {
     match desc.kind {
         Kind::Counter if !desc.name.ends_with("_total") => Kind::Unknown,
         Kind::Info if !desc.name.ends_with("_info") => Kind::Gauge,
-        Kind::StateSet if !labels.iter().any(|label| *label == desc.name) => Kind::Gauge,
+        Kind::StateSet if !labels.iter().any(|label| desc.name == *label) => Kind::Gauge,
         kind => kind,
     }
 }

@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use exposition::Snapshot;
+use exposition::{Layout, Snapshot};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
 use tokio::time::{Instant, timeout_at};
@@ -150,6 +150,13 @@ struct Flight {
     deadline: Instant,
 }
 
+/// Layouts of the last page: of what collectors returned, and of everything.
+#[derive(Default)]
+struct Layouts {
+    collected: Arc<Layout>,
+    whole: Arc<Layout>,
+}
+
 type Decorate = Box<dyn Fn(&mut Snapshot) + Send + Sync>;
 
 /// Runs passes over one target.
@@ -159,7 +166,7 @@ pub struct Scraper<S: Source> {
     max_series: Option<usize>,
     flights: Mutex<HashMap<Selection, Flight>>,
     /// Held by the pass that runs.
-    gate: tokio::sync::Mutex<()>,
+    gate: tokio::sync::Mutex<Layouts>,
     throttle: Throttle,
 }
 
@@ -247,8 +254,8 @@ impl<S: Source> Scraper<S> {
 
     async fn pass(&self, selection: &Selection, deadline: Instant) -> Page {
         let started = Instant::now();
-        let gate = timeout_at(deadline, self.gate.lock()).await;
-        let session = match gate {
+        let mut gate = timeout_at(deadline, self.gate.lock()).await;
+        let session = match &gate {
             Ok(_) => timeout_at(deadline, self.source.open(deadline)).await.unwrap_or_else(|_| {
                 Err(CollectError::new(Outcome::Timeout, "the server did not let us in before the deadline"))
             }),
@@ -271,12 +278,14 @@ impl<S: Source> Scraper<S> {
             page.append(snapshot);
             collectors.push(ran);
         }
-        page.seal();
+        let mut unknown = Layouts::default();
+        let layouts = gate.as_deref_mut().unwrap_or(&mut unknown);
+        page.seal_like(&mut layouts.collected);
         self.log_failures(&session, &collectors);
         let complete = *selection == Selection::ALL;
         self.source.finish(Pass { session, collectors, duration: started.elapsed(), complete }, &mut page);
-        drop(gate);
         (self.decorate)(&mut page);
+        page.arrange(&mut layouts.whole);
         Page::new(page)
     }
 

@@ -11,6 +11,7 @@
 //! - [`exporter`]: all of it, as flags and files want it; [`commands`]: what is done instead of serving.
 //! - [`cli`]: flags and environment, ours and postgres_exporter's.
 
+mod activity;
 pub mod cli;
 pub mod collectors;
 pub mod commands;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use exporter_kit::collector::{CollectError, Outcome};
 use exposition::Snapshot;
 use pg_client::{ConnectError, ConnectErrorKind, Dsn, Lease, Limits, QueryError, QueryErrorKind, Rows};
-use tokio::sync::RwLock;
+use tokio::sync::{OnceCell, RwLock};
 use tokio::time::Instant;
 
 use crate::collectors::stat_statements;
 use crate::extension::Extension;
 use crate::options::{Options, WhichDatabases};
 use crate::sizes::Sizes;
-use crate::sql::{Columns, SETTINGS, ServerLabel};
+use crate::sql::{Columns, PgCollector, SETTINGS, ServerLabel, Statement};
 
 /// How long a statement of a scrape waits for a lock. Statistics functions need none; what does is a catalogue under
 /// an ACCESS EXCLUSIVE lock, and that is worth an error rather than a wait.
@@ -33,6 +33,8 @@ pub struct PgSession {
     memory: Arc<Memory>,
     /// Whether the server answered anything in this pass.
     answered: AtomicBool,
+    /// Replies to statements that several queries ask for, by text.
+    shared: Mutex<HashMap<String, Arc<OnceCell<Result<Arc<Rows>, CollectError>>>>>,
     /// Sizes of databases and relations, from their own lane.
     pub(crate) sizes: Arc<Sizes>,
 }
@@ -46,11 +48,18 @@ pub(crate) struct Memory {
     extensions: Mutex<HashMap<&'static str, Extension>>,
     /// What is shown of pg_stat_statements.
     statements: Mutex<stat_statements::Kept>,
+    /// The collectors that are switched on.
+    collectors: Vec<&'static PgCollector>,
     /// Statements described by their columns, by where the description is and by major version.
-    texts: Mutex<HashMap<(usize, u32), Arc<str>>>,
+    columns: Mutex<HashMap<(usize, u32), Arc<Statement>>>,
 }
 
 impl Memory {
+    /// Of a target with these collectors.
+    pub(crate) fn new(collectors: Vec<&'static PgCollector>) -> Memory {
+        Memory { collectors, ..Memory::default() }
+    }
+
     /// What was kept under a name, with its key.
     pub(crate) fn get(&self, name: &'static str) -> Option<(String, Arc<Snapshot>)> {
         locked(&self.results).get(name).cloned()
@@ -66,10 +75,11 @@ impl Memory {
         locked(&self.statements)
     }
 
-    /// The text of a statement described by its columns, put together once.
-    pub(crate) fn text(&self, of: &'static Columns, major: u32, make: impl FnOnce() -> String) -> Arc<str> {
-        let key = (std::ptr::from_ref(of).addr(), major);
-        Arc::clone(locked(&self.texts).entry(key).or_insert_with(|| make().into()))
+    /// A statement described by its columns, put together once.
+    pub(crate) fn statement(&self, of: &'static Columns, session: &PgSession) -> Arc<Statement> {
+        let make = || Arc::new(of.statement(&self.collectors, session.major, session.options.compat));
+        let key = (std::ptr::from_ref(of).addr(), session.major);
+        Arc::clone(locked(&self.columns).entry(key).or_insert_with(make))
     }
 
     /// Where an extension was found.
@@ -112,6 +122,7 @@ impl PgSession {
             options,
             memory,
             answered,
+            shared: Mutex::default(),
             sizes,
         }
     }
@@ -162,6 +173,16 @@ impl PgSession {
             self.answered.store(true, Ordering::Relaxed);
         }
         result.map_err(|error| collect_error(&error))
+    }
+
+    /// Runs a statement that is the same on every scrape: once in this pass, if others ask for it, too.
+    pub(crate) async fn query_fixed(&self, sql: &str, shared: bool) -> Result<Arc<Rows>, CollectError> {
+        let query = async || self.query(sql, true).await.map(Arc::new);
+        if !shared {
+            return query().await;
+        }
+        let reply = Arc::clone(locked(&self.shared).entry(sql.to_owned()).or_default());
+        reply.get_or_init(query).await.clone()
     }
 
     /// Whether the server answered anything in this pass.

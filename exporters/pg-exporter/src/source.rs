@@ -89,7 +89,7 @@ impl PgSource {
             sizes: Sizes::new(Warm::new(connector.clone()), options.size_refresh, SIZES_TIMEOUT, wanted),
             warm: Warm::new(connector.with_session_limits(options.statement_timeout, LOCK_TIMEOUT)),
             options,
-            memory: Arc::default(),
+            memory: Arc::new(Memory::new(enabled.to_vec())),
             databases,
             collectors,
             scrapes: AtomicU64::new(0),

@@ -1,9 +1,12 @@
 //! Collectors as data: which columns, under which names, since which version, from where.
 //!
 //! Most collectors are a [`Query::Columns`]: label columns, one value column a metric, and a FROM clause. The SELECT
-//! is put together for the server's version, and every row becomes one row of the snapshot. A [`Query::Custom`] brings
+//! is put together for the server's version, and every row becomes one row of the snapshot. Queries with the same FROM
+//! clause are one statement. A [`Query::Custom`] brings
 //! its own SQL and turns the rows into samples itself, and so does a [`Query::OfExtension`], for a server that has the
 //! extension.
+
+use std::sync::Arc;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
 use exposition::{Desc, Snapshot};
@@ -75,10 +78,10 @@ pub struct Columns {
 pub struct Custom {
     /// First and last major version it is for.
     pub versions: Versions,
-    /// The statement.
+    /// The statement, the same on every scrape.
     pub sql: fn(&PgSession) -> String,
-    /// Whether the statement is the same on every scrape, and so worth preparing.
-    pub fixed: bool,
+    /// Whether other queries have the same statement, which is then asked for once a scrape.
+    pub shared: bool,
     /// From rows to samples.
     pub decode: fn(&Rows, &PgSession, &mut Snapshot),
     /// What it may put on the page; for the documentation.
@@ -198,16 +201,43 @@ impl Columns {
         self.metrics.iter().filter(move |metric| metric.versions.contains(major))
     }
 
-    fn sql(&self, major: u32, compat: Compat) -> String {
-        // Results come as text anyway. As a label, true is better than t.
+    /// What is selected: labels, then metrics. Results come as text anyway; as a label, true is better than t.
+    fn expressions(&self, major: u32, compat: Compat) -> impl Iterator<Item = String> {
         let labels = self.labels.iter().map(|(_, sql)| format!("({sql})::text"));
-        let values = self.metrics(major).map(|metric| metric.sql(compat).to_owned());
-        let columns: Vec<String> = labels.chain(values).collect();
-        format!("SELECT {} {}", columns.join(", "), self.from)
+        labels.chain(self.metrics(major).map(move |metric| metric.sql(compat).to_owned()))
     }
 
-    fn decode(&self, rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+    /// The statement of this query and of those in `collectors` that read from the same place.
+    pub(crate) fn statement(
+        &self,
+        collectors: &[&'static PgCollector],
+        major: u32,
+        compat: Compat,
+    ) -> Statement {
+        let queries = collectors.iter().flat_map(|collector| collector.queries);
+        let others = queries.filter_map(|query| match query {
+            Query::Columns(other) if other.from == self.from && other.versions.contains(major) => Some(other),
+            _ => None,
+        });
+        let mut selected: Vec<String> = Vec::new();
+        let mut queries = 0;
+        for query in others {
+            queries += 1;
+            for expression in query.expressions(major, compat) {
+                if !selected.contains(&expression) {
+                    selected.push(expression);
+                }
+            }
+        }
+        let place = |wanted| selected.iter().position(|expression| *expression == wanted);
+        let places = self.expressions(major, compat).filter_map(place).collect();
+        let sql = format!("SELECT {} {}", selected.join(", "), self.from).into();
+        Statement { sql, places, shared: queries > 1 }
+    }
+
+    fn decode(&self, rows: &Rows, places: &[usize], session: &PgSession, snapshot: &mut Snapshot) {
         let names: Vec<&str> = self.labels.iter().map(|(name, _)| *name).collect();
+        let (label_places, places) = places.split_at(names.len());
         let table = snapshot.table(&names);
         let compat = session.options().compat;
         let columns: Vec<_> = self
@@ -216,16 +246,25 @@ impl Columns {
             .collect();
         let mut values = vec![""; names.len()];
         for row in rows.iter() {
-            for (index, value) in values.iter_mut().enumerate() {
-                *value = row.get(index).unwrap_or_default();
+            for (value, place) in values.iter_mut().zip(label_places) {
+                *value = row.get(*place).unwrap_or_default();
             }
             let mut cells = table.row(&values);
-            for (index, (column, nan)) in columns.iter().enumerate() {
-                let value = row.float(names.len() + index);
-                cells.set_some(*column, value.or(nan.then_some(f64::NAN)));
+            for ((column, nan), place) in columns.iter().zip(places) {
+                cells.set_some(*column, row.float(*place).or(nan.then_some(f64::NAN)));
             }
         }
     }
+}
+
+/// A statement that one [`Columns`] query, or several, put together.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub(crate) sql: Arc<str>,
+    /// Which columns of the result are the query's own: labels, then metrics.
+    places: Vec<usize>,
+    /// Whether other queries put together the same text.
+    shared: bool,
 }
 
 impl Query {
@@ -238,26 +277,24 @@ impl Query {
     }
 
     async fn run(&'static self, session: &PgSession) -> Result<Snapshot, CollectError> {
-        let (major, compat) = (session.major(), session.options().compat);
-        let (sql, fixed) = match self {
-            Query::Columns(columns) => {
-                (session.memory().text(columns, major, || columns.sql(major, compat)), true)
-            }
-            Query::Custom(custom) => ((custom.sql)(session).into(), custom.fixed),
-            Query::OfExtension(query) => return query.run(session).await,
-        };
-        let sizes = async {
-            if matches!(self, Query::Custom(Custom { sizes: true, .. })) {
-                session.prepare_sizes().await;
-            }
-        };
-        let (rows, ()) = tokio::join!(session.query(&sql, fixed), sizes);
-        let rows = rows?;
         let mut snapshot = Snapshot::new();
         match self {
-            Query::Columns(columns) => columns.decode(&rows, session, &mut snapshot),
-            Query::Custom(custom) => (custom.decode)(&rows, session, &mut snapshot),
-            Query::OfExtension(_) => {}
+            Query::Columns(columns) => {
+                let statement = session.memory().statement(columns, session);
+                let rows = session.query_fixed(&statement.sql, statement.shared).await?;
+                columns.decode(&rows, &statement.places, session, &mut snapshot);
+            }
+            Query::Custom(custom) => {
+                let sql = (custom.sql)(session);
+                let sizes = async {
+                    if custom.sizes {
+                        session.prepare_sizes().await;
+                    }
+                };
+                let (rows, ()) = tokio::join!(session.query_fixed(&sql, custom.shared), sizes);
+                (custom.decode)(&*rows?, session, &mut snapshot);
+            }
+            Query::OfExtension(query) => return query.run(session).await,
         }
         session.add_server_label(self.server_label(), &mut snapshot);
         Ok(snapshot)

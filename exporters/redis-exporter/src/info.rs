@@ -142,6 +142,9 @@ pub fn part<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     parts(value).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
+/// Integers of so many digits are floats without loss.
+const EXACT_DIGITS: usize = 15;
+
 /// The number behind a field: `ok` and `true` are 1; `fail`, `err` and `false` are 0; otherwise see [`number`].
 pub fn value(text: &str) -> Option<f64> {
     match text {
@@ -156,6 +159,10 @@ pub fn value(text: &str) -> Option<f64> {
 /// Absent for anything else, for what overflows, and for an integer of 2^63 and more: servers print a
 /// size or count that went below zero as an unsigned number near 2^64, and unknown is absent, not huge.
 pub fn number(text: &str) -> Option<f64> {
+    // Nearly every value is one of these.
+    if !text.is_empty() && text.len() <= EXACT_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.bytes().fold(0.0, |number, digit| number * 10.0 + f64::from(digit - b'0')));
+    }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let negative = text.starts_with('-');
     if unsigned.eq_ignore_ascii_case("nan") {

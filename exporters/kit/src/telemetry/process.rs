@@ -1,8 +1,8 @@
 //! `process_*`: the nine families of client_golang on Linux, read from `/proc/self`.
 
-use std::fs;
-use std::io::Read as _;
-use std::path::Path;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use exposition::{Desc, Snapshot};
@@ -44,48 +44,16 @@ pub fn collect() -> Snapshot {
 
 /// Adds [`collect`]'s samples.
 pub fn append(snapshot: &mut Snapshot) {
-    append_from(snapshot, Path::new("/proc"));
+    static THIS: OnceLock<Process> = OnceLock::new();
+    THIS.get_or_init(|| Process::open(Path::new("/proc"))).append(snapshot);
 }
 
-fn append_from(snapshot: &mut Snapshot, proc: &Path) {
-    let constant = Constant::of(proc);
-    let stat = Stat::read(&read(proc, "self/stat"));
-    let netstat = read(proc, "self/net/netstat");
-    let samples = [
-        (&CPU, stat.as_ref().map(|stat| stat.cpu_ticks / TICKS_PER_SECOND)),
-        (&MAX_FDS, constant.max_fds),
-        // The folder is open itself while it is read.
-        (
-            &OPEN_FDS,
-            fs::read_dir(proc.join("self/fd")).ok().map(|names| names.count().saturating_sub(1) as f64),
-        ),
-        (&RESIDENT, stat.as_ref().and_then(|stat| Some(stat.resident_pages * constant.page_size?))),
-        (&VIRTUAL, stat.as_ref().map(|stat| stat.virtual_bytes)),
-        (&VIRTUAL_MAX, constant.max_virtual),
-        (&START, stat.and_then(|stat| Some(constant.boot_time? + stat.start_ticks / TICKS_PER_SECOND))),
-        (&RECEIVED, octets(&netstat, "InOctets")),
-        (&SENT, octets(&netstat, "OutOctets")),
-    ];
-    for (desc, value) in samples {
-        if let Some(value) = value {
-            snapshot.sample(desc, value);
-        }
-    }
-}
-
-/// A file of `/proc`, empty when it cannot be read. Its size is not known before, and growing a small buffer costs a
-/// system call for each step.
-fn read(proc: &Path, name: &str) -> String {
-    let mut text = String::with_capacity(16 * 1024);
-    match fs::File::open(proc.join(name)).and_then(|mut file| file.read_to_string(&mut text)) {
-        Ok(_) => text,
-        Err(_) => String::new(),
-    }
-}
-
-/// What does not change while the process runs.
-#[derive(Clone, Copy)]
-struct Constant {
+/// What is kept between two looks: files, which are read from their start each time, and what does not change while
+/// the process runs.
+struct Process {
+    stat: Option<File>,
+    netstat: Option<File>,
+    fds: PathBuf,
     max_fds: Option<f64>,
     max_virtual: Option<f64>,
     /// Seconds since 1970 at which the machine started.
@@ -94,19 +62,58 @@ struct Constant {
     page_size: Option<f64>,
 }
 
-impl Constant {
-    fn of(proc: &Path) -> Constant {
-        static OF_THIS_PROCESS: OnceLock<Constant> = OnceLock::new();
-        let look = || {
-            let limits = read(proc, "self/limits");
-            Constant {
-                max_fds: soft_limit(&limits, "Max open files"),
-                max_virtual: soft_limit(&limits, "Max address space"),
-                boot_time: boot_time(&read(proc, "stat")),
-                page_size: sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map(|size| size as f64),
+impl Process {
+    fn open(proc: &Path) -> Process {
+        let limits = fs::read_to_string(proc.join("self/limits")).unwrap_or_default();
+        Process {
+            stat: File::open(proc.join("self/stat")).ok(),
+            netstat: File::open(proc.join("self/net/netstat")).ok(),
+            fds: proc.join("self/fd"),
+            max_fds: soft_limit(&limits, "Max open files"),
+            max_virtual: soft_limit(&limits, "Max address space"),
+            boot_time: fs::read_to_string(proc.join("stat")).ok().as_deref().and_then(boot_time),
+            page_size: sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map(|size| size as f64),
+        }
+    }
+
+    fn append(&self, snapshot: &mut Snapshot) {
+        let stat = read(self.stat.as_ref(), Stat::read);
+        let (received, sent) = read(self.netstat.as_ref(), |text| {
+            Some((octets(text, "InOctets"), octets(text, "OutOctets")))
+        })
+        .unwrap_or_default();
+        let samples = [
+            (&CPU, stat.as_ref().map(|stat| stat.cpu_ticks / TICKS_PER_SECOND)),
+            (&MAX_FDS, self.max_fds),
+            (&OPEN_FDS, open_fds(&self.fds)),
+            (&RESIDENT, stat.as_ref().and_then(|stat| Some(stat.resident_pages * self.page_size?))),
+            (&VIRTUAL, stat.as_ref().map(|stat| stat.virtual_bytes)),
+            (&VIRTUAL_MAX, self.max_virtual),
+            (&START, stat.and_then(|stat| Some(self.boot_time? + stat.start_ticks / TICKS_PER_SECOND))),
+            (&RECEIVED, received),
+            (&SENT, sent),
+        ];
+        for (desc, value) in samples {
+            if let Some(value) = value {
+                snapshot.sample(desc, value);
             }
-        };
-        if proc == Path::new("/proc") { *OF_THIS_PROCESS.get_or_init(look) } else { look() }
+        }
+    }
+}
+
+/// What a file of `/proc` says now. The kernel writes the whole text anew for every read, so one read has to do.
+fn read<T>(file: Option<&File>, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    let mut buffer = [0; 16 * 1024];
+    let length = file?.read_at(&mut buffer, 0).ok()?;
+    parse(std::str::from_utf8(&buffer[..length]).ok()?)
+}
+
+/// Number of open files. The size of the folder since Linux 6.2, which is 0 before.
+fn open_fds(folder: &Path) -> Option<f64> {
+    match fs::metadata(folder).ok()?.len() {
+        // The folder is open itself while it is read.
+        0 => fs::read_dir(folder).ok().map(|names| names.count().saturating_sub(1) as f64),
+        count => Some(count as f64),
     }
 }
 
@@ -124,9 +131,8 @@ impl Stat {
     fn read(text: &str) -> Option<Self> {
         // The second field, the program's name, may hold spaces and parentheses.
         let (_, tail) = text.rsplit_once(')')?;
-        let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
         // Fields by the manual's numbers, of which the tail starts at 3.
-        let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
+        let field = |number: usize| tail.split_ascii_whitespace().nth(number - 3)?.parse::<f64>().ok();
         Some(Self {
             cpu_ticks: field(14)? + field(15)?,
             start_ticks: field(22)?,
@@ -207,7 +213,7 @@ mod tests {
     #[test]
     fn without_proc_there_is_nothing() {
         let mut snapshot = Snapshot::new();
-        append_from(&mut snapshot, tempfile::tempdir().unwrap().path());
+        Process::open(tempfile::tempdir().unwrap().path()).append(&mut snapshot);
         assert!(snapshot.is_empty());
     }
 

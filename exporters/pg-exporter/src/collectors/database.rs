@@ -21,7 +21,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         sql: |_| "SELECT datname::text, datconnlimit::text FROM pg_catalog.pg_database".to_owned(),
-        fixed: true,
+        shared: false,
         decode,
         families: &[&LIMIT, &SIZE],
         sizes: true,

@@ -53,7 +53,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                             GROUP BY 1, 2) l ON l.database = d.oid"
             )
         },
-        fixed: true,
+        shared: false,
         decode,
         families: &[&COUNT, &BLOCKED, &LONGEST],
         sizes: false,

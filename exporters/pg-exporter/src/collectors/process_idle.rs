@@ -35,7 +35,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 buckets.join(", ")
             )
         },
-        fixed: true,
+        shared: false,
         decode,
         families: &[&IDLE],
         sizes: false,

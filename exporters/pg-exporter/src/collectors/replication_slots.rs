@@ -48,7 +48,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                                      ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) wal"
                 .to_owned()
         },
-        fixed: true,
+        shared: false,
         decode,
         families: &[&SLOT[0], &SLOT[1], &SLOT[2], &SLOT[3], &SLOT[4], &ACTIVE, &LSN_DIFF],
         sizes: false,

@@ -49,7 +49,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             )
         },
         // Until the settings change.
-        fixed: true,
+        shared: false,
         decode,
         families: &[],
         sizes: false,

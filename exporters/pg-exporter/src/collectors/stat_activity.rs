@@ -1,11 +1,12 @@
 //! `pg_stat_activity_*`: sessions by database, state, user, application, kind and what they wait for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
 use pg_client::Rows;
 
+use crate::activity::{self, databases, groups};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -35,20 +36,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(10),
-        sql: |_| {
-            "SELECT d.datname::text, a.state, u.rolname::text, a.application_name, a.backend_type, a.wait_event_type,
-                    a.wait_event, a.count::text, a.max_tx::text
-             FROM pg_catalog.pg_database d
-             LEFT JOIN (SELECT datid, usesysid, state, application_name, backend_type, wait_event_type, wait_event,
-                               pg_catalog.count(*) AS count,
-                               pg_catalog.max(extract(epoch FROM pg_catalog.now() - xact_start)) AS max_tx
-                        FROM pg_catalog.pg_stat_get_activity(NULL)
-                        WHERE pid <> pg_catalog.pg_backend_pid() AND state IS NOT NULL
-                        GROUP BY 1, 2, 3, 4, 5, 6, 7) a ON a.datid = d.oid
-             LEFT JOIN pg_catalog.pg_roles u ON u.oid = a.usesysid"
-                .to_owned()
-        },
-        fixed: true,
+        sql: activity::sql,
+        shared: true,
         decode,
         families: &[&COUNT, &MAX_TX],
         sizes: false,
@@ -67,17 +56,18 @@ fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
         "wait_event",
     ]);
     let (count, max_tx) = (table.column(&COUNT), table.column(&MAX_TX));
-    let mut databases = BTreeSet::new();
-    let mut seen = BTreeSet::new();
-    for row in rows.iter() {
-        let labels = [0, 1, 2, 3, 4, 5, 6].map(|index| row.get(index).unwrap_or_default());
-        databases.insert(labels[0]);
-        if row.get(1).is_some() {
-            seen.insert((labels[0], labels[1]));
-            table.row(&labels).set_some(count, row.float(7)).set(max_tx, row.float(8).unwrap_or(0.0));
-        }
+    let mut rows_of: BTreeMap<[&str; 7], (f64, f64)> = BTreeMap::new();
+    for group in groups(rows).filter(|group| group.state().is_some() && !group.is_own()) {
+        let row = rows_of.entry(group.labels()).or_default();
+        *row = (row.0 + group.count(), row.1.max(group.longest_transaction()));
     }
-    for datname in databases {
+    // A session without a database sends WAL, and is a standby's.
+    rows_of.retain(|labels, _| !labels[0].is_empty());
+    for (labels, (sessions, longest)) in &rows_of {
+        table.row(labels).set(count, *sessions).set(max_tx, *longest);
+    }
+    let seen: BTreeSet<_> = rows_of.keys().map(|labels| (labels[0], labels[1])).collect();
+    for datname in databases(rows).collect::<BTreeSet<_>>() {
         for state in STATES.into_iter().filter(|state| !seen.contains(&(datname, *state))) {
             table.row(&[datname, state]).set(count, 0.0).set(max_tx, 0.0);
         }

@@ -59,7 +59,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
              LEFT JOIN pg_catalog.pg_database d ON d.oid = s.datid"
                 .to_owned()
         },
-        fixed: true,
+        shared: false,
         decode,
         families: &[
             &PHASE,

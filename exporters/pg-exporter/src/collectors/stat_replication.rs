@@ -1,4 +1,5 @@
-//! `pg_stat_replication_*`: the standbys that stream from this server.
+//! `pg_stat_replication_*`: the standbys that stream from this server. WAL senders come first: the view pg_stat_replication reads
+//! all sessions, also where there is no standby.
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
@@ -38,7 +39,9 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                         r.state::text, {slot},
                         (wal.lsn - '0/0')::text, pg_catalog.max(wal.lsn - r.replay_lsn)::text,
                         floor(extract(epoch FROM pg_catalog.min(r.reply_time)))::text
-                 FROM pg_catalog.pg_stat_replication r
+                 FROM (SELECT w.*, a.application_name, a.client_addr
+                       FROM pg_catalog.pg_stat_get_wal_senders() w
+                       CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(w.pid) a) r
                  LEFT JOIN pg_catalog.pg_get_replication_slots() s ON s.active_pid = r.pid
                  CROSS JOIN (SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
                                          THEN pg_catalog.pg_last_wal_receive_lsn()
@@ -46,7 +49,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                  GROUP BY 1, 2, 3, 4, wal.lsn"
             )
         },
-        fixed: true,
+        shared: false,
         decode,
         families: &[&CURRENT, &DIFF, &REPLY_TIME],
         sizes: false,

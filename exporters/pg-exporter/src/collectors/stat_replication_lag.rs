@@ -1,5 +1,8 @@
 //! `pg_stat_replication_*_lag_seconds`: how long standbys take to write, flush and replay. A standby that is idle and has
 //! caught up has no sample.
+//!
+//! Read from the functions behind pg_stat_replication, WAL senders first: the view reads all sessions, also where there is
+//! no standby.
 
 use exporter_kit::collector::Spec;
 
@@ -41,11 +44,12 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 Metric::gauge("pg_stat_replication_last_reply_timestamp_seconds", "extract(epoch FROM pg_catalog.min(reply_time))", "Unix time at which the standby that has been silent longest sent its last reply."),
             ],
             // A standby passes on what it has, replayed or not.
-            from: "FROM (SELECT *,
+            from: "FROM (SELECT w.*, a.application_name, a.client_addr,
                                 CASE WHEN pg_catalog.pg_is_in_recovery()
                                      THEN greatest(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
                                      ELSE pg_catalog.pg_current_wal_lsn() END AS lsn
-                         FROM pg_catalog.pg_stat_replication) standbys
+                         FROM pg_catalog.pg_stat_get_wal_senders() w
+                         CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(w.pid) a) standbys
                    GROUP BY 1, 2, 3",
             server_label: ServerLabel::Never,
         }),
@@ -54,7 +58,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             labels: &[("application_name", "application_name"), ("sync_state", "sync_state")],
             metrics: &[Metric::gauge("pg_stat_replication_sync_standbys", "pg_catalog.count(*)", "Number of standbys in this state of synchronous replication."),
                 Metric::gauge("pg_stat_replication_sync_priority", "pg_catalog.min(sync_priority)", "Priority of being chosen as synchronous standby; 0 for asynchronous and quorum-based ones."),],
-            from: "FROM pg_catalog.pg_stat_replication GROUP BY 1, 2",
+            from: "FROM pg_catalog.pg_stat_get_wal_senders() w CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(w.pid) a GROUP BY 1, 2",
             server_label: ServerLabel::Never,
         }),
     ],

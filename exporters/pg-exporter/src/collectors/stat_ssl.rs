@@ -1,24 +1,48 @@
 //! `pg_stat_ssl_*`, `pg_stat_gssapi_*`: how sessions are protected.
 
 use exporter_kit::collector::Spec;
+use exposition::{Desc, Snapshot};
+use pg_client::Rows;
 
-use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
+use crate::activity::{self, Group, counts, groups};
+use crate::session::PgSession;
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
+
+const TLS: Desc = Desc::gauge(
+    "pg_stat_ssl_sessions",
+    "Number of client connections; version and cipher are empty without TLS.",
+);
+const GSSAPI: Desc =
+    Desc::gauge("pg_stat_gssapi_sessions", "Number of client connections authenticated by GSSAPI.");
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "stat_ssl", doc: "Sessions by TLS version and cipher, and by GSSAPI encryption (pg_stat_ssl, pg_stat_gssapi).", default_enabled: true },
+    spec: Spec {
+        name: "stat_ssl",
+        doc: "Sessions by TLS version and cipher, and by GSSAPI encryption (pg_stat_ssl, pg_stat_gssapi).",
+        default_enabled: true,
+    },
     scope: Scope::Server,
     cost: Cost::Grows("sessions"),
-    queries: &[Query::Columns(Columns {
-            versions: Versions::since(13),
-            labels: &[("version", "version"), ("cipher", "cipher")],
-            metrics: &[Metric::gauge("pg_stat_ssl_sessions", "pg_catalog.count(*)", "Number of client connections; version and cipher are empty without TLS."),],
-            from: "FROM pg_catalog.pg_stat_ssl GROUP BY version, cipher",
-            server_label: ServerLabel::Never,
-        }), Query::Columns(Columns {
-            versions: Versions::since(13),
-            labels: &[("encrypted", "encrypted")],
-            metrics: &[Metric::gauge("pg_stat_gssapi_sessions", "pg_catalog.count(*)", "Number of client connections authenticated by GSSAPI."),],
-            from: "FROM pg_catalog.pg_stat_gssapi WHERE gss_authenticated GROUP BY encrypted",
-            server_label: ServerLabel::Never,
-        })],
+    queries: &[Query::Custom(Custom {
+        versions: Versions::since(13),
+        sql: activity::sql,
+        shared: true,
+        decode,
+        families: &[&TLS, &GSSAPI],
+        sizes: false,
+        server_label: ServerLabel::Never,
+    })],
 };
+
+fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+    let table = snapshot.table(&["version", "cipher"]);
+    let column = table.column(&TLS);
+    for (tls, count) in counts(groups(rows), Group::tls) {
+        table.row(&tls).set(column, count);
+    }
+    let table = snapshot.table(&["encrypted"]);
+    let column = table.column(&GSSAPI);
+    for (encrypted, count) in counts(groups(rows), Group::gssapi) {
+        table.row(&[encrypted]).set(column, count);
+    }
+}

@@ -16,7 +16,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         sql: |_| "SELECT pg_catalog.version(), pg_catalog.current_setting('server_version_num')".to_owned(),
-        fixed: true,
+        shared: false,
         decode,
         families: &[&STATIC],
         sizes: false,

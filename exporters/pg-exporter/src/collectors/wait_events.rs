@@ -1,22 +1,53 @@
 //! `pg_wait_events_*`: what sessions wait for. A sample of the moment, so it says something only over many scrapes.
 
 use exporter_kit::collector::Spec;
+use exposition::{Desc, Snapshot};
+use pg_client::Rows;
 
-use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
+use crate::activity::{self, counts, groups};
+use crate::session::PgSession;
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
+
+const SESSIONS: Desc = Desc::gauge(
+    "pg_wait_events_sessions",
+    "Number of server processes that wait for something of this type; none for those that wait for nothing.",
+);
+
+/// Not waiting.
+const NONE: &str = "none";
+
+/// What there is to wait for, so that each has a sample.
+const TYPES: [&str; 10] =
+    ["Activity", "BufferPin", "Client", "Extension", "IO", "IPC", "Lock", "LWLock", "Timeout", NONE];
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
-    spec: Spec { name: "wait_events", doc: "Sessions by what they wait for (pg_stat_activity).", default_enabled: true },
+    spec: Spec {
+        name: "wait_events",
+        doc: "Sessions by what they wait for (pg_stat_activity).",
+        default_enabled: true,
+    },
     scope: Scope::Server,
     cost: Cost::Grows("sessions"),
-    queries: &[Query::Columns(Columns {
-            versions: Versions::ALL,
-            labels: &[("wait_event_type", "k.kind")],
-            metrics: &[Metric::gauge("pg_wait_events_sessions", "pg_catalog.count(a.pid)", "Number of server processes that wait for something of this type; none for those that wait for nothing."),],
-            from: "FROM (VALUES ('Activity'), ('BufferPin'), ('Client'), ('Extension'), ('IO'), ('IPC'), ('Lock'), ('LWLock'), ('Timeout'),
-                           ('none')) k(kind)
-                   LEFT JOIN pg_catalog.pg_stat_get_activity(NULL) a
-                          ON coalesce(a.wait_event_type, 'none') = k.kind AND a.pid <> pg_catalog.pg_backend_pid()
-                   GROUP BY k.kind",
-            server_label: ServerLabel::Never,
-        })],
+    queries: &[Query::Custom(Custom {
+        versions: Versions::ALL,
+        sql: activity::sql,
+        shared: true,
+        decode,
+        families: &[&SESSIONS],
+        sizes: false,
+        server_label: ServerLabel::Never,
+    })],
 };
+
+fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+    let table = snapshot.table(&["wait_event_type"]);
+    let sessions = table.column(&SESSIONS);
+    let others = groups(rows).filter(|group| !group.is_own());
+    let mut waiting = counts(others, |group| Some(group.wait_event_type().unwrap_or(NONE)));
+    for kind in TYPES {
+        waiting.entry(kind).or_default();
+    }
+    for (kind, count) in waiting {
+        table.row(&[kind]).set(sessions, count);
+    }
+}

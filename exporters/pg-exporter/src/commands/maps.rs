@@ -26,7 +26,7 @@ pub fn dump_maps(cli: &Cli) -> Result<(), Failure> {
         }
         let _ = writeln!(out, "{}", collector.spec.name);
         for family in families {
-            let name = options.prefixed(&family.name).unwrap_or_else(|| family.name.into_owned());
+            let name = options.prefixed(&family.name).unwrap_or_else(|| family.name.to_string());
             let _ = writeln!(out, "  {name} {} {}", family.kind.text(), family.help);
         }
         out.push('\n');

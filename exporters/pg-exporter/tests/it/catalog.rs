@@ -23,7 +23,7 @@ fn line(view: &str, column: &str) -> Option<[&'static str; 4]> {
 /// The families that collectors may put on the page of a server.
 fn families(major: u32) -> BTreeSet<String> {
     let queries = pg_exporter::collectors::ALL.iter().flat_map(|collector| collector.queries);
-    queries.flat_map(|query| query.families(Some(major))).map(|desc| desc.name.into_owned()).collect()
+    queries.flat_map(|query| query.families(Some(major))).map(|desc| desc.name.to_string()).collect()
 }
 
 #[rstest]

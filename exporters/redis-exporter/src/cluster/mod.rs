@@ -200,7 +200,7 @@ impl Cluster {
             Some(view) => self.learn(view),
             None => self.known().nodes.clear(),
         }
-        page.retain(|family| family != self.request_errors.name);
+        page.retain(|family| self.request_errors.name != family);
         page.sample(&self.request_errors, self.settings.request_errors.load(Ordering::Relaxed) as f64);
         (self.decorate)(&mut page);
         page.seal();
@@ -254,7 +254,7 @@ impl Cluster {
         let (shard, role) =
             own.or_else(told).map_or(("", ""), |(view, described)| (view.shard(described), described.role()));
         let mut page = page.snapshot().clone();
-        page.retain(|family| family != self.request_errors.name);
+        page.retain(|family| self.request_errors.name != family);
         let values = [&node.address, &node.id, shard, role];
         let labels: Vec<_> = LABELS.into_iter().zip(values).filter(|(_, value)| !value.is_empty()).collect();
         page.add_labels(&labels);
