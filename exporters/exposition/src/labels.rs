@@ -1,7 +1,9 @@
 //! Label blocks: the text between the braces of a series, rendered once a row and copied for every family.
 
 use std::borrow::Cow;
-use std::hash::{Hash, Hasher};
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
 
 /// Appends `name="value"` with a comma before it when `out` grew past `start`.
 pub(crate) fn push(out: &mut String, start: usize, name: &str, value: &str) {
@@ -14,8 +16,15 @@ pub(crate) fn push(out: &mut String, start: usize, name: &str, value: &str) {
     out.push('"');
 }
 
+/// Values up to so many bytes are looked through faster than a search is set up.
+const SHORT: usize = 32;
+
 /// Appends `value` with backslash, quote and newline escaped.
 fn push_escaped(out: &mut String, value: &str) {
+    if value.len() <= SHORT && !value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        out.push_str(value);
+        return;
+    }
     push_with_escapes(out, value, memchr::memchr3_iter(b'\\', b'"', b'\n', value.as_bytes()));
 }
 
@@ -89,17 +98,7 @@ pub(crate) fn closing_quote(text: &str) -> Option<usize> {
 }
 
 /// A hash of the block that does not depend on the order of its labels; an empty value counts as absent.
-pub(crate) fn hash_unordered(blocks: [&str; 2]) -> u64 {
-    blocks.into_iter().flat_map(pairs).filter(|(_, value)| !value.is_empty()).fold(0, |sum: u64, pair| {
-        let mut hasher = std::hash::DefaultHasher::new();
-        pair.hash(&mut hasher);
-        sum.wrapping_add(hasher.finish())
-    })
-}
-
-/// A hash of the block as it stands.
-pub(crate) fn hash_ordered(block: &str) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    block.hash(&mut hasher);
-    hasher.finish()
+pub(crate) fn hash_unordered(hasher: &RandomState, blocks: [&str; 2]) -> u64 {
+    let pairs = blocks.into_iter().flat_map(pairs).filter(|(_, value)| !value.is_empty());
+    pairs.fold(0, |sum: u64, pair| sum.wrapping_add(hasher.hash_one(pair)))
 }

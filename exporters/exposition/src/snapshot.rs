@@ -5,7 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::family::{Desc, Kind, is_label_name};
 use crate::labels;
@@ -39,8 +44,9 @@ pub struct Table {
     /// Rendered label blocks of all rows, back to back.
     blocks: String,
     ends: Vec<usize>,
-    /// First row of each hash of a label block, once there are [`FEW`] rows.
-    seen: HashMap<u64, usize>,
+    /// Every row, by a hash of its label block, once there are [`FEW`] of them.
+    seen: HashTable<usize>,
+    hasher: RandomState,
     pub(crate) families: Vec<Family>,
     pub(crate) columns: Vec<Sample>,
     /// Row after row, a value for each column.
@@ -228,7 +234,7 @@ impl Snapshot {
             self.rejected += Arc::make_mut(&mut self.tables[*table]).clear_family(*family);
         }
         // Families of the same tables have the same rows, so that these are compared once.
-        let mut distinct: HashMap<Vec<usize>, bool> = HashMap::new();
+        let mut distinct: HashMap<Vec<usize>, bool, RandomState> = HashMap::default();
         for parts in layout.shared.iter().map(|range| &layout.order[range.clone()]) {
             let kind = self.family(parts[0]).desc.kind;
             for part in &parts[1..] {
@@ -252,15 +258,17 @@ impl Snapshot {
 
     /// Whether no two rows of these tables have the same labels; no where that takes a closer look.
     fn all_rows_differ(&self, tables: &[usize]) -> bool {
-        let mut seen = HashSet::new();
+        let hasher = RandomState::default();
+        let mut seen = HashSet::with_hasher(RandomState::default());
         tables.iter().map(|index| &self.tables[*index]).all(|table| {
-            let hash = |row| labels::hash_unordered([&table.prefix, table.block(row)]);
+            let hash = |row| labels::hash_unordered(&hasher, [&table.prefix, table.block(row)]);
             (0..table.rows()).all(|row| seen.insert(hash(row)))
         })
     }
 
     /// Clears the rows of later parts of a family whose labels an earlier part already has.
     fn drop_duplicates(&mut self, parts: &[(usize, usize)]) {
+        let hasher = RandomState::default();
         let mut seen: HashMap<u64, Vec<(usize, usize)>> = HashMap::new();
         for &(table_index, family_index) in parts {
             for row in 0..self.tables[table_index].ends.len() {
@@ -269,7 +277,8 @@ impl Snapshot {
                 if table.present(family, row) == 0 {
                     continue;
                 }
-                let same = seen.entry(labels::hash_unordered([&table.prefix, table.block(row)])).or_default();
+                let hash = labels::hash_unordered(&hasher, [&table.prefix, table.block(row)]);
+                let same = seen.entry(hash).or_default();
                 let canonical = table.canonical_labels(row);
                 if same.iter().any(|(t, r)| self.tables[*t].canonical_labels(*r) == canonical) {
                     self.duplicates +=
@@ -300,7 +309,16 @@ impl Snapshot {
 
 impl Table {
     fn new(labels: &[&str]) -> Table {
-        Table { label_names: labels.iter().map(|name| (*name).to_owned()).collect(), ..Table::default() }
+        // Room for a table as most are: growing from nothing costs more than filling it.
+        Table {
+            label_names: labels.iter().map(|name| (*name).to_owned()).collect(),
+            blocks: String::with_capacity(if labels.is_empty() { 0 } else { 512 }),
+            ends: Vec::with_capacity(if labels.is_empty() { 1 } else { FEW }),
+            families: Vec::with_capacity(FEW),
+            columns: Vec::with_capacity(FEW),
+            values: Vec::with_capacity(64),
+            ..Table::default()
+        }
     }
 
     /// Adds a family with one value a row.
@@ -371,20 +389,25 @@ impl Table {
     /// Whether the block that was just rendered at `start` differs from that of every row.
     fn is_new(&mut self, start: usize) -> bool {
         let next = self.ends.len();
+        let Table { blocks, ends, seen, hasher, .. } = self;
+        let rows = |row: usize| block(blocks, ends, row);
+        let new = &blocks[start..];
         if next < FEW {
-            return (0..next).all(|row| self.block(row) != &self.blocks[start..]);
+            return (0..next).all(|row| rows(row) != new);
         }
+        let hash_of = |row: &usize| hasher.hash_one(rows(*row));
         if next == FEW {
             for row in 0..next {
-                self.seen.insert(labels::hash_ordered(self.block(row)), row);
+                seen.insert_unique(hash_of(&row), row, hash_of);
             }
         }
-        let hash = labels::hash_ordered(&self.blocks[start..]);
-        match self.seen.get(&hash) {
-            Some(&row) if self.block(row) == &self.blocks[start..] => false,
-            Some(_) => (0..next).all(|row| self.block(row) != &self.blocks[start..]),
-            None => {
-                self.seen.insert(hash, next);
+        let hash = hasher.hash_one(new);
+        // Growing hashes all rows again, and this one is none yet.
+        let hash_of = |row: &usize| if *row == next { hash } else { hash_of(row) };
+        match seen.entry(hash, |row| rows(*row) == new, hash_of) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(next);
                 true
             }
         }
@@ -392,8 +415,7 @@ impl Table {
 
     /// The rendered labels of a row.
     pub(crate) fn block(&self, row: usize) -> &str {
-        let start = if row == 0 { 0 } else { self.ends[row - 1] };
-        &self.blocks[start..self.ends[row]]
+        block(&self.blocks, &self.ends, row)
     }
 
     pub(crate) fn label_names(&self) -> &[String] {
@@ -504,6 +526,11 @@ impl Row<'_> {
         }
         self.set_some(Column(after), sum).set_some(Column(after + 1), count)
     }
+}
+
+fn block<'a>(blocks: &'a str, ends: &[usize], row: usize) -> &'a str {
+    let start = if row == 0 { 0 } else { ends[row - 1] };
+    &blocks[start..ends[row]]
 }
 
 fn is_absent(value: f64) -> bool {
