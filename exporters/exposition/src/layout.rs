@@ -75,6 +75,10 @@ impl Layout {
     /// Whether it is about as many families as these tables have.
     pub(crate) fn is_as_long_as(&self, tables: &[Arc<Table>]) -> bool {
         self.tables.len() == tables.len()
-            && self.tables.iter().zip(tables).all(|(names, table)| names.families.len() == table.families.len())
+            && self
+                .tables
+                .iter()
+                .zip(tables)
+                .all(|(names, table)| names.families.len() == table.families.len())
     }
 }

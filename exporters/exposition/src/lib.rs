@@ -26,8 +26,8 @@ pub mod text;
 mod write;
 
 pub use family::{Desc, Kind, is_label_name, is_metric_name};
-pub use negotiate::{Encoding, Format};
 pub use layout::Layout;
+pub use negotiate::{Encoding, Format};
 pub use parse::Page;
 pub use shared_str::SharedStr;
 pub use snapshot::{Column, HistogramColumns, Row, Snapshot, SummaryColumns, Table};

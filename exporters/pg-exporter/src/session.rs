@@ -21,6 +21,9 @@ use crate::sql::{Columns, PgCollector, SETTINGS, ServerLabel, Statement};
 /// an ACCESS EXCLUSIVE lock, and that is worth an error rather than a wait.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
 
+/// What a statement that several queries ask for came to.
+type Reply = Result<Arc<Rows>, CollectError>;
+
 /// The session of one pass.
 pub struct PgSession {
     /// An error after a reconnect that failed.
@@ -34,7 +37,7 @@ pub struct PgSession {
     /// Whether the server answered anything in this pass.
     answered: AtomicBool,
     /// Replies to statements that several queries ask for, by text.
-    shared: Mutex<HashMap<String, Arc<OnceCell<Result<Arc<Rows>, CollectError>>>>>,
+    shared: Mutex<HashMap<String, Arc<OnceCell<Reply>>>>,
     /// Sizes of databases and relations, from their own lane.
     pub(crate) sizes: Arc<Sizes>,
 }
@@ -176,7 +179,7 @@ impl PgSession {
     }
 
     /// Runs a statement that is the same on every scrape: once in this pass, if others ask for it, too.
-    pub(crate) async fn query_fixed(&self, sql: &str, shared: bool) -> Result<Arc<Rows>, CollectError> {
+    pub(crate) async fn query_fixed(&self, sql: &str, shared: bool) -> Reply {
         let query = async || self.query(sql, true).await.map(Arc::new);
         if !shared {
             return query().await;

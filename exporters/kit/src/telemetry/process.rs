@@ -78,10 +78,9 @@ impl Process {
 
     fn append(&self, snapshot: &mut Snapshot) {
         let stat = read(self.stat.as_ref(), Stat::read);
-        let (received, sent) = read(self.netstat.as_ref(), |text| {
-            Some((octets(text, "InOctets"), octets(text, "OutOctets")))
-        })
-        .unwrap_or_default();
+        let (received, sent) =
+            read(self.netstat.as_ref(), |text| Some((octets(text, "InOctets"), octets(text, "OutOctets"))))
+                .unwrap_or_default();
         let samples = [
             (&CPU, stat.as_ref().map(|stat| stat.cpu_ticks / TICKS_PER_SECOND)),
             (&MAX_FDS, self.max_fds),
