@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::options::{DatabaseNames, Options};
-use crate::session::{LOCK_TIMEOUT, PgSession, connect_error};
+use crate::session::{LOCK_TIMEOUT, Memory, PgSession, connect_error};
 use crate::sizes::{Sizes, Wanted};
 use crate::sql::PgCollector;
 
@@ -202,7 +202,8 @@ impl Databases {
         let warm = Warm::fleeting(connector);
         let lease = warm.lease(deadline).await.map_err(|error| connect_error(&error))?;
         let (dsn, options) = (warm.connector().dsn(), Arc::clone(&self.options));
-        let session = PgSession::new(lease, dsn, deadline, options, Arc::default(), sizes);
+        let memory = Arc::new(Memory::new(self.collectors.clone()));
+        let session = PgSession::new(lease, dsn, deadline, options, memory, sizes);
         let late = |_| Err(CollectError::new(Outcome::Timeout, "no reply within the time of a session"));
         let run = async |collector: &&'static PgCollector| {
             let result = timeout_at(deadline, collector.collect(&session)).await.unwrap_or_else(late);

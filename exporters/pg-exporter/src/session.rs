@@ -43,7 +43,6 @@ pub struct PgSession {
 }
 
 /// What is remembered from one scrape to the next.
-#[derive(Default)]
 pub(crate) struct Memory {
     /// Results that need not be read again, with the key that tells so.
     results: Mutex<HashMap<&'static str, (String, Arc<Snapshot>)>>,
@@ -60,7 +59,13 @@ pub(crate) struct Memory {
 impl Memory {
     /// Of a target with these collectors.
     pub(crate) fn new(collectors: Vec<&'static PgCollector>) -> Memory {
-        Memory { collectors, ..Memory::default() }
+        Memory {
+            results: Mutex::default(),
+            extensions: Mutex::default(),
+            statements: Mutex::default(),
+            collectors,
+            columns: Mutex::default(),
+        }
     }
 
     /// What was kept under a name, with its key.
