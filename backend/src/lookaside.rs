@@ -88,7 +88,7 @@ impl Lookaside {
         let reply: Result<(Option<Vec<u8>>,), _> = self.cache.run("reading a kept answer", &commands).await;
         let (kept,) = self.settled(|meters| &meters.get, started, reply)?;
         // What is there in another shape counts as missing.
-        let answer = kept.and_then(|kept| parse(kept.into()));
+        let answer = kept.and_then(|kept| parse(&kept.into()));
         if let Some(meters) = &self.meters {
             if answer.is_some() { &meters.hits } else { &meters.misses }.inc();
         }
@@ -137,7 +137,7 @@ impl Lookaside {
 }
 
 /// The note and the answer of what is kept.
-fn parse<N: DeserializeOwned>(kept: Bytes) -> Option<(N, Bytes)> {
+fn parse<N: DeserializeOwned>(kept: &Bytes) -> Option<(N, Bytes)> {
     let end = kept.iter().position(|byte| *byte == b'\n')?;
     let note = serde_json::from_slice(&kept[..end]).ok()?;
     Some((note, kept.slice(end + 1..)))
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_is_in_another_shape_is_missing() {
-        let parse = |kept: &str| parse::<u32>(Bytes::copy_from_slice(kept.as_bytes()));
+        let parse = |kept: &str| parse::<u32>(&Bytes::copy_from_slice(kept.as_bytes()));
         assert_eq!(parse("7\n{\"a\": \"\\n\"}\n"), Some((7, Bytes::from_static(b"{\"a\": \"\\n\"}\n"))));
         assert_eq!(parse("{\"a\": 1}"), None);
         assert_eq!(parse("{\"a\": 1}\n{}"), None);
