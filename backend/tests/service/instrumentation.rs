@@ -64,6 +64,5 @@ async fn measuring_is_a_small_part_of_a_requests_instructions() {
     )
     .await;
     let cost = measured - unmeasured;
-    println!("{cost:.0} of {measured:.0} instructions a request");
     assert!(cost < MOST * unmeasured, "the metrics of {unmeasured} instructions cost {cost}");
 }
