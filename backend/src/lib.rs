@@ -123,8 +123,10 @@ pub struct Service {
     pub db: Db,
     /// Redis.
     pub cache: Cache,
-    /// Kept answers in Redis.
-    pub lookaside: Lookaside,
+    /// Pages of searches, kept in Redis.
+    pub searches: Lookaside,
+    /// Single vehicles, kept in Redis.
+    pub vehicles: Lookaside,
     /// Sessions in Redis.
     pub sessions: Sessions,
     /// Counts failed logins.
@@ -200,13 +202,15 @@ impl App {
     /// If a URL is none.
     pub fn new(settings: &Settings, shutdown: CancellationToken) -> Result<App, SetupError> {
         let mut registry = Registry::default();
-        let metrics = Arc::new(Metrics::new(&mut registry, &settings.environment, &queries()));
+        let metrics = Arc::new(Metrics::new(&mut registry, &settings.environment));
+        let measured = settings.measured.then(|| Arc::clone(&metrics));
         let cache = Cache::new(&settings.redis_url)?;
         let http = Http::new(Reach::Anywhere)?;
         let reach = if settings.webhooks.private { Reach::Anywhere } else { Reach::Public };
         Ok(App(Arc::new(Service {
-            db: Db::new(&settings.database_url, settings.pool_size, Arc::clone(&metrics))?,
-            lookaside: Lookaside::new(cache.clone(), Arc::clone(&metrics)),
+            db: Db::new(&settings.database_url, settings.pool_size, measured.clone(), &queries())?,
+            searches: Lookaside::new(cache.clone(), lookaside::SEARCHES, measured.as_deref()),
+            vehicles: Lookaside::new(cache.clone(), lookaside::VEHICLES, measured.as_deref()),
             logins: limit::Guard::new(cache.clone(), "logins", settings.logins),
             resets: limit::Guard::new(cache.clone(), "resets", settings.resets),
             cors_origins: settings.cors_origins.clone(),

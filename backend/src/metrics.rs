@@ -16,11 +16,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
-use crate::db::{Operation, Query};
+use crate::db::Operation;
 use crate::deals::DealStatus;
 use crate::evaluations::Recommendation;
 use crate::loans::LoanStatus;
-use crate::lookaside::{KINDS, OPERATIONS};
 use crate::negotiations::{NegotiationStatus, Role};
 use crate::vehicles::SearchType;
 use crate::webhooks::delivery;
@@ -137,6 +136,13 @@ pub struct RouteLabels {
     pub method: &'static str,
     /// Route template, `unmatched` if there is none.
     pub handler: &'static str,
+}
+
+impl RouteLabels {
+    /// Those of its answers with `status`.
+    pub fn answer(&self, status: u16) -> AnswerLabels {
+        AnswerLabels { method: self.method, status, handler: self.handler }
+    }
 }
 
 /// One answer of one route.
@@ -447,9 +453,10 @@ metrics! {
 }
 
 impl Metrics {
-    /// Registers every metric and creates the closed label sets of `queries` and of the business counters at 0.
-    /// The routes are added by [`crate::http::observe::Observer`].
-    pub fn new(registry: &mut Registry, environment: &str, queries: &[&Query]) -> Metrics {
+    /// Registers every metric and creates the closed label sets of the business counters at 0. Those of routes, statements
+    /// and caches are created by [`crate::http::observe::Observer`], [`crate::db::Db`] and
+    /// [`crate::lookaside::Lookaside`], which keep what they resolved.
+    pub fn new(registry: &mut Registry, environment: &str) -> Metrics {
         let metrics = Metrics::register(registry);
         registry.register(
             "autodealgenie_app",
@@ -481,22 +488,6 @@ impl Metrics {
         }
         for status in delivery::STATUSES {
             metrics.webhook_deliveries.get_or_create_owned(&StatusLabels { status });
-        }
-        for kind in KINDS {
-            let labels = CacheLabels { cache_name: kind.name };
-            metrics.cache_hits.get_or_create_owned(&labels);
-            metrics.cache_misses.get_or_create_owned(&labels);
-            for operation in OPERATIONS.iter().copied() {
-                let labels = CacheOperationLabels { operation, cache_name: kind.name };
-                metrics.cache_errors.get_or_create_owned(&labels);
-                metrics.cache_operation_duration.get_or_create_owned(&labels);
-            }
-        }
-        for query in queries {
-            let labels = query.labels();
-            metrics.db_query_duration.get_or_create_owned(&labels);
-            metrics.db_queries.get_or_create_owned(&labels);
-            metrics.db_query_errors.get_or_create_owned(&labels);
         }
         metrics
     }

@@ -3,6 +3,7 @@
 //! Every server runs on a free port of 127.0.0.1 with its data in a private folder, is ended when its guard is
 //! dropped and dies with the process that started it. Linux only, as the exporters' production target.
 
+pub mod callgrind;
 pub mod exporter;
 pub mod http;
 pub mod page;

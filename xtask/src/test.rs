@@ -35,6 +35,7 @@ struct Tool {
 const TOOLS: &[Tool] = &[
     Tool { probe: &["setpriv", "--version"], package: "util-linux", purpose: "starting servers" },
     Tool { probe: &["curl", "--version"], package: "curl", purpose: "running the API guide" },
+    Tool { probe: &["valgrind", "--version"], package: "valgrind", purpose: "counting instructions" },
     Tool { probe: &["npm", "--version"], package: "npm", purpose: "fetching PostgreSQL 13 to 18" },
     Tool {
         probe: &["python3", "-m", "pip", "--version"],

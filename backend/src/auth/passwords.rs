@@ -150,7 +150,7 @@ mod tests {
 
     fn passwords() -> (Passwords, Registry) {
         let mut registry = Registry::default();
-        let metrics = Arc::new(Metrics::new(&mut registry, "test", &[]));
+        let metrics = Arc::new(Metrics::new(&mut registry, "test"));
         (Passwords::new(2, metrics).unwrap(), registry)
     }
 

@@ -1,6 +1,7 @@
 //! The connection pool and the one way to run a statement: measured, with a deadline, and never leaving a half-used
 //! connection in the pool.
 
+mod meters;
 pub mod migrate;
 mod query;
 
@@ -13,6 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row, Statement};
 
+use self::meters::Meters;
 pub use self::query::{Operation, Query};
 use crate::metrics::Metrics;
 
@@ -76,15 +78,21 @@ pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 #[derive(Clone, Debug)]
 pub struct Db {
     pool: Pool,
-    metrics: Arc<Metrics>,
+    /// Nothing in a service that does not measure.
+    meters: Option<Arc<Meters>>,
 }
 
 impl Db {
-    /// A pool of at most `size` connections; opens none yet.
+    /// A pool of at most `size` connections; opens none yet. With metrics, the series of `queries` are there from now on.
     ///
     /// # Errors
     /// If `url` is not a connection string.
-    pub fn new(url: &str, size: usize, metrics: Arc<Metrics>) -> Result<Db, DbError> {
+    pub fn new(
+        url: &str,
+        size: usize,
+        metrics: Option<Arc<Metrics>>,
+        queries: &[&Query],
+    ) -> Result<Db, DbError> {
         let mut config = parse_url(url)?;
         let options = config.get_options().map_or_else(
             || STATEMENT_TIMEOUT.to_owned(),
@@ -105,7 +113,8 @@ impl Db {
                 what: "building the pool".to_owned(),
                 reason: error.to_string(),
             })?;
-        Ok(Db { pool, metrics })
+        let meters = metrics.map(|metrics| Arc::new(Meters::new(metrics, queries)));
+        Ok(Db { pool, meters })
     }
 
     /// A connection of the pool.
@@ -115,16 +124,17 @@ impl Db {
     pub async fn connection(&self) -> Result<Connection, DbError> {
         let started = Instant::now();
         let object = self.pool.get().await;
-        self.metrics.db_pool_wait.observe(started.elapsed().as_secs_f64());
+        if let Some(meters) = &self.meters {
+            meters.waited(started.elapsed(), object.is_ok());
+        }
         let object = object.map_err(|error| {
-            self.metrics.db_connection_errors.inc();
             let reason = match error {
                 PoolError::Backend(error) => describe(&error),
                 other => other.to_string(),
             };
             DbError::Unavailable { what: "opening a connection".to_owned(), reason }
         })?;
-        Ok(Connection { object: Some(object), unsettled: false, metrics: Arc::clone(&self.metrics) })
+        Ok(Connection { object: Some(object), unsettled: false, meters: self.meters.clone() })
     }
 
     /// A connection inside an open transaction; dropped without [`Transaction::commit`], nothing of it stays.
@@ -148,12 +158,9 @@ impl Db {
 
     /// Brings the gauges of the pool up to date.
     pub fn report(&self) {
-        let status = self.pool.status();
-        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.metrics.db_pool_max_size.set(gauge(status.max_size));
-        self.metrics.db_pool_size.set(gauge(status.size));
-        self.metrics.db_pool_available.set(gauge(status.available));
-        self.metrics.db_pool_waiting.set(gauge(status.waiting));
+        if let Some(meters) = &self.meters {
+            meters.report(&self.pool.status());
+        }
     }
 
     /// Closes the pool: waiting requests fail, connections close when they come back.
@@ -168,7 +175,7 @@ impl Db {
 pub struct Connection {
     object: Option<Object>,
     unsettled: bool,
-    metrics: Arc<Metrics>,
+    meters: Option<Arc<Meters>>,
 }
 
 impl Connection {
@@ -210,15 +217,16 @@ impl Connection {
         query: &Query,
         run: impl AsyncFnOnce(&Object, Statement) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DbError> {
-        let labels = query.labels();
         let what = || format!("{} {}", query.operation.as_str(), query.table);
         let was_unsettled = std::mem::replace(&mut self.unsettled, true);
         let client = self.client(&what)?;
         let started = Instant::now();
         let result =
             timeout(ANSWER, async { run(client, client.prepare_cached(query.sql).await?).await }).await;
-        self.metrics.db_queries.get_or_create_owned(&labels).inc();
-        self.metrics.db_query_duration.get_or_create_owned(&labels).observe(started.elapsed().as_secs_f64());
+        let meter = self.meters.as_ref().map(|meters| meters.of(query));
+        if let Some(meter) = &meter {
+            meter.ran(started.elapsed());
+        }
         let error = match result {
             Ok(Ok(value)) => {
                 self.unsettled = was_unsettled;
@@ -230,8 +238,10 @@ impl Connection {
             }
             Err(_) => DbError::Unavailable { what: what(), reason: format!("no answer within {ANSWER:?}") },
         };
-        if !matches!(error, DbError::Constraint { .. }) {
-            self.metrics.db_query_errors.get_or_create_owned(&labels).inc();
+        if let Some(meter) = meter
+            && !matches!(error, DbError::Constraint { .. })
+        {
+            meter.failed();
         }
         Err(error)
     }

@@ -13,6 +13,7 @@ use utoipa::openapi::{RefOr, Schema};
 use super::etag::{IfMatch, Versioned};
 use super::extract::{Client, Id, Json, Query, Vin};
 use super::problem::Problem;
+use super::written::Written;
 use crate::App;
 use crate::auth::{Admin, CurrentUser, Visitor};
 
@@ -186,6 +187,12 @@ impl<T: ToSchema> Reply for Answer<T> {
     fn describe(operation: &mut Operation) {
         operation.success = StatusCode::OK.as_u16();
         operation.answer = Some(operation.refer::<T>());
+    }
+}
+
+impl<T: ToSchema> Reply for Written<T> {
+    fn describe(operation: &mut Operation) {
+        Answer::<T>::describe(operation);
     }
 }
 

@@ -10,6 +10,7 @@ pub mod page;
 pub mod problem;
 pub mod routes;
 pub mod validate;
+pub mod written;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,18 +39,16 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// The whole service. `/health`, `/ready` and `/metrics` are not measured: probes would drown the traffic.
 pub fn router(app: App) -> Router {
-    let mut router = routes::router()
+    let measured = app.measured.then(|| Arc::clone(&app.metrics));
+    let observer = Arc::new(Observer::new(measured, routes::ROUTES));
+    routes::router()
         .fallback(async || Problem::NotFound("path"))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), idempotency::once))
-        .layer(from_fn_with_state(app.clone(), guard));
-    if app.measured {
-        let observer = Arc::new(Observer::new(Arc::clone(&app.metrics), routes::ROUTES));
-        router = router.layer(from_fn_with_state(observer, observe::observe));
-    }
-    router
+        .layer(from_fn_with_state(app.clone(), guard))
+        .layer(from_fn_with_state(observer, observe::observe))
         .route("/health", get(ops::health))
         .route("/ready", get(ops::ready))
         .route("/metrics", get(ops::metrics))

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request, State};
@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tracing::Instrument;
@@ -27,10 +28,10 @@ const UNMATCHED: &str = "unmatched";
 /// What is counted when the client left before the answer.
 const CLIENT_LEFT: u16 = 499;
 
-/// The metrics of one method of one route, resolved once.
+/// The metrics of one method of one route, resolved once: a request looks no label up.
 #[derive(Debug)]
-struct Handles {
-    labels: RouteLabels,
+struct Meters {
+    requests: Family<AnswerLabels, Counter>,
     answers: Vec<(u16, Counter)>,
     duration: HistogramWithExemplars<ExemplarLabels>,
     request_size: Histogram,
@@ -38,81 +39,98 @@ struct Handles {
     in_progress: Gauge,
 }
 
-impl Handles {
-    fn new(metrics: &Metrics, labels: RouteLabels, statuses: &[u16]) -> Handles {
-        let answer = |status| AnswerLabels { method: labels.method, status, handler: labels.handler };
-        Handles {
-            answers: statuses
-                .iter()
-                .map(|status| (*status, metrics.http_requests.get_or_create_owned(&answer(*status))))
-                .collect(),
-            duration: metrics.http_request_duration.get_or_create_owned(&labels),
-            request_size: metrics.http_request_size.get_or_create_owned(&labels),
-            response_size: metrics.http_response_size.get_or_create_owned(&labels),
-            in_progress: metrics.requests_in_progress.get_or_create_owned(&labels),
-            labels,
+impl Meters {
+    fn new(metrics: &Metrics, labels: &RouteLabels, statuses: &[u16]) -> Meters {
+        let counter = |status| metrics.http_requests.get_or_create_owned(&labels.answer(status));
+        Meters {
+            requests: metrics.http_requests.clone(),
+            answers: statuses.iter().map(|status| (*status, counter(*status))).collect(),
+            duration: metrics.http_request_duration.get_or_create_owned(labels),
+            request_size: metrics.http_request_size.get_or_create_owned(labels),
+            response_size: metrics.http_response_size.get_or_create_owned(labels),
+            in_progress: metrics.requests_in_progress.get_or_create_owned(labels),
         }
+    }
+
+    fn answered(&self, labels: &RouteLabels, status: u16, elapsed: Duration, id: &HeaderValue) {
+        let exemplar = ExemplarLabels { request_id: RequestId(id.clone()) };
+        self.duration.observe(elapsed.as_secs_f64(), Some(exemplar), None);
+        match self.answers.iter().find(|(known, _)| *known == status) {
+            Some((_, counter)) => counter.inc(),
+            None => self.requests.get_or_create(&labels.answer(status)).inc(),
+        };
     }
 }
 
-/// Knows the metrics of every route.
+/// One method of one route.
+#[derive(Debug)]
+struct Watched {
+    labels: RouteLabels,
+    /// Nothing in a service that does not measure.
+    meters: Option<Meters>,
+}
+
+/// Knows every route, and its metrics.
 #[derive(Debug)]
 pub struct Observer {
-    metrics: Arc<Metrics>,
-    routes: HashMap<&'static str, Vec<Arc<Handles>>>,
+    metrics: Option<Arc<Metrics>>,
+    routes: HashMap<&'static str, Vec<Arc<Watched>>>,
 }
 
 impl Observer {
-    /// Creates the series of `routes` with their documented statuses, and of unmatched paths, at 0.
-    pub fn new(metrics: Arc<Metrics>, routes: &'static [Route]) -> Observer {
-        let mut handles: HashMap<&'static str, Vec<Arc<Handles>>> = HashMap::new();
+    /// Creates the series of `routes` with their documented statuses, and of unmatched paths, at 0. Without metrics, what
+    /// is observed is only logged.
+    pub fn new(metrics: Option<Arc<Metrics>>, routes: &'static [Route]) -> Observer {
+        let mut observer = Observer { metrics, routes: HashMap::new() };
         for route in routes {
             let labels = RouteLabels { method: route.verb.as_str(), handler: route.path };
-            let resolved = Handles::new(&metrics, labels, &route.statuses());
-            handles.entry(route.path).or_default().push(Arc::new(resolved));
+            let watched = Arc::new(observer.watch(labels, &route.statuses()));
+            observer.routes.entry(route.path).or_default().push(watched);
         }
         for method in ["GET", "POST"] {
-            let labels = RouteLabels { method, handler: UNMATCHED };
-            handles.entry(UNMATCHED).or_default().push(Arc::new(Handles::new(&metrics, labels, &[404])));
+            let watched = Arc::new(observer.watch(RouteLabels { method, handler: UNMATCHED }, &[404]));
+            observer.routes.entry(UNMATCHED).or_default().push(watched);
         }
-        Observer { metrics, routes: handles }
+        observer
     }
 
-    fn handles(&self, method: &Method, path: Option<&MatchedPath>) -> Arc<Handles> {
+    fn watch(&self, labels: RouteLabels, statuses: &[u16]) -> Watched {
+        Watched {
+            meters: self.metrics.as_ref().map(|metrics| Meters::new(metrics, &labels, statuses)),
+            labels,
+        }
+    }
+
+    fn find(&self, method: &Method, path: Option<&MatchedPath>) -> Arc<Watched> {
         let (handler, known) = path
             .and_then(|path| self.routes.get_key_value(path.as_str()))
             .map_or((UNMATCHED, self.routes.get(UNMATCHED)), |(handler, known)| (*handler, Some(known)));
         let method = method_label(method);
-        known.into_iter().flatten().find(|handles| handles.labels.method == method).map_or_else(
-            || Arc::new(Handles::new(&self.metrics, RouteLabels { method, handler }, &[])),
-            Arc::clone,
-        )
+        known
+            .into_iter()
+            .flatten()
+            .find(|watched| watched.labels.method == method)
+            .map_or_else(|| Arc::new(self.watch(RouteLabels { method, handler }, &[])), Arc::clone)
     }
 }
 
 /// A request in flight; what is dropped unfinished was left by its client.
-struct InFlight<'a> {
-    metrics: &'a Metrics,
-    handles: &'a Handles,
+struct InFlight {
+    watched: Arc<Watched>,
     id: HeaderValue,
     started: Instant,
     status: u16,
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        let RouteLabels { method, handler } = self.handles.labels;
-        self.handles.in_progress.dec();
+        let Watched { labels, meters } = &*self.watched;
         let elapsed = self.started.elapsed();
-        let exemplar = ExemplarLabels { request_id: RequestId(self.id.clone()) };
-        self.handles.duration.observe(elapsed.as_secs_f64(), Some(exemplar), None);
-        match self.handles.answers.iter().find(|(status, _)| *status == self.status) {
-            Some((_, counter)) => counter.inc(),
-            None => {
-                let labels = AnswerLabels { method, status: self.status, handler };
-                self.metrics.http_requests.get_or_create_owned(&labels).inc()
-            }
-        };
+        if let Some(meters) = meters {
+            meters.in_progress.dec();
+            meters.answered(labels, self.status, elapsed, &self.id);
+        }
+        let RouteLabels { method, handler } = *labels;
         let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(method, handler, status = self.status, microseconds, "request");
     }
@@ -120,23 +138,22 @@ impl Drop for InFlight<'_> {
 
 /// The middleware.
 pub async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
-    let handles = observer.handles(request.method(), request.extensions().get::<MatchedPath>());
+    let watched = observer.find(request.method(), request.extensions().get::<MatchedPath>());
     let id = request_id(request.headers().get(&REQUEST_ID));
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
-    handles.request_size.observe(content_length(&request));
+    if let Some(meters) = &watched.meters {
+        meters.request_size.observe(content_length(&request));
+        meters.in_progress.inc();
+    }
     async {
-        handles.in_progress.inc();
-        let mut in_flight = InFlight {
-            metrics: &observer.metrics,
-            handles: &handles,
-            id: id.clone(),
-            started: Instant::now(),
-            status: CLIENT_LEFT,
-        };
+        let mut in_flight =
+            InFlight { watched, id: id.clone(), started: Instant::now(), status: CLIENT_LEFT };
         let mut response = next.run(request).await;
         in_flight.status = response.status().as_u16();
-        handles.response_size.observe(size(response.body().size_hint().lower()));
+        if let Some(meters) = &in_flight.watched.meters {
+            meters.response_size.observe(size(response.body().size_hint().lower()));
+        }
         response.headers_mut().insert(REQUEST_ID, id);
         response
     }

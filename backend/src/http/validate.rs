@@ -1,5 +1,7 @@
 //! Checks of single fields, collected so that a client learns of all refused fields at once.
 
+use std::fmt::Display;
+
 use super::problem::{FieldError, Problem};
 
 /// The highest price that is accepted, in dollars; fits the database's numeric(12,2).
@@ -16,9 +18,9 @@ pub struct Checks {
 
 impl Checks {
     /// Refuses `field` unless `fine`.
-    pub fn require(&mut self, field: &str, fine: bool, message: impl Into<String>) {
+    pub fn require(&mut self, field: &str, fine: bool, message: impl Display) {
         if !fine {
-            self.errors.push(FieldError { field: field.to_owned(), message: message.into() });
+            self.errors.push(FieldError { field: field.to_owned(), message: message.to_string() });
         }
     }
 
@@ -26,7 +28,11 @@ impl Checks {
     pub fn text(&mut self, field: &str, value: &str, min: usize, max: usize) -> String {
         let value = value.trim();
         let length = value.chars().count();
-        self.require(field, (min..=max).contains(&length), format!("must have {min} to {max} characters"));
+        self.require(
+            field,
+            (min..=max).contains(&length),
+            format_args!("must have {min} to {max} characters"),
+        );
         // Postgres cannot store NUL; other control characters have no place in a name. Line breaks are text.
         let printable = value.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'));
         self.require(field, printable, "must not contain control characters");
@@ -35,12 +41,16 @@ impl Checks {
 
     /// A whole number within a range.
     pub fn range(&mut self, field: &str, value: i32, min: i32, max: i32) {
-        self.require(field, (min..=max).contains(&value), format!("must be from {min} to {max}"));
+        self.require(field, (min..=max).contains(&value), format_args!("must be from {min} to {max}"));
     }
 
     /// An amount of dollars above 0, in whole cents.
     pub fn price(&mut self, field: &str, value: f64) {
-        self.require(field, (0.01..=MAX_PRICE).contains(&value), format!("must be from 0.01 to {MAX_PRICE}"));
+        self.require(
+            field,
+            (0.01..=MAX_PRICE).contains(&value),
+            format_args!("must be from 0.01 to {MAX_PRICE}"),
+        );
         let cents = value * 100.0;
         self.require(
             field,

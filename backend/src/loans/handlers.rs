@@ -37,7 +37,7 @@ pub struct Wanted {
 impl Wanted {
     fn check(&self, checks: &mut Checks) {
         checks.price("loan_amount", self.loan_amount);
-        checks.require("loan_amount", self.loan_amount >= LEAST, format!("must be at least {LEAST}"));
+        checks.require("loan_amount", self.loan_amount >= LEAST, format_args!("must be at least {LEAST}"));
         checks.range("loan_term_months", self.loan_term_months, 6, 120);
     }
 }

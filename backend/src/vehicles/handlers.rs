@@ -2,12 +2,11 @@
 
 use std::time::Instant;
 
-use axum::Json as Answer;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::history::{History, Searched};
+use super::history::{Found, History, Searched};
 use super::store::{self, Vehicle};
 use super::{Condition, Criteria, SearchType, saved_searches};
 use crate::App;
@@ -16,7 +15,7 @@ use crate::http::extract::{Query, Vin};
 use crate::http::page::{Cursor, Limit, Page, Window};
 use crate::http::problem::Problem;
 use crate::http::validate::Checks;
-use crate::lookaside;
+use crate::http::written::Written;
 
 /// Query of a search: its type, a page of it, and the criteria.
 #[derive(Deserialize, ToSchema)]
@@ -71,7 +70,11 @@ impl Search {
             ("mileage_max", self.mileage_max.is_some(), advanced),
             ("saved_search_id", self.saved_search_id.is_some(), kind == SearchType::Saved),
         ] {
-            checks.require(field, fine || !given, format!("has no meaning in a {} search", kind.as_str()));
+            checks.require(
+                field,
+                fine || !given,
+                format_args!("has no meaning in a {} search", kind.as_str()),
+            );
         }
         let named = kind != SearchType::Saved || self.saved_search_id.is_some();
         checks.require("saved_search_id", named, "is needed in a saved search");
@@ -98,7 +101,7 @@ pub async fn search(
     State(app): State<App>,
     visitor: Visitor,
     Query(query): Query<Search>,
-) -> Result<Answer<Page<Vehicle>>, Problem> {
+) -> Result<Written<Page<Vehicle>>, Problem> {
     let started = Instant::now();
     let _active = app.metrics.active_searches.hold();
     let (limit, cursor) = (query.limit, query.cursor);
@@ -117,24 +120,24 @@ pub async fn search(
         }
         _ => {}
     }
-    let page = page(&app, &criteria, cursor, limit).await?;
+    let (found, page) = page(&app, &criteria, cursor, limit).await?;
     if cursor.is_none() {
-        let found = page.items.iter().map(|vehicle| vehicle.vin.clone()).collect();
         History::note(&app, Searched { user, kind, criteria, found });
     }
     app.metrics.vehicle_search_duration.observe(started.elapsed().as_secs_f64());
-    Ok(Answer(page))
+    Ok(page)
 }
 
+/// A page, as it is kept or as it is in the database now, and what the history wants to know of it.
 async fn page(
     app: &App,
     criteria: &Criteria,
     cursor: Option<Cursor>,
     limit: Limit,
-) -> Result<Page<Vehicle>, Problem> {
+) -> Result<(Found, Written<Page<Vehicle>>), Problem> {
     let question = (criteria, cursor, limit.0);
-    if let Some(page) = app.lookaside.get(lookaside::SEARCHES, &question).await {
-        return Ok(page);
+    if let Some((found, page)) = app.searches.get(&question).await {
+        return Ok((found, Written::from_kept(page)));
     }
     let window = Window::new(limit, cursor);
     let vehicles = {
@@ -142,19 +145,21 @@ async fn page(
         store::search(&mut db, criteria, window.below(), window.rows()).await?
     };
     let page = window.page(vehicles, |vehicle| vehicle.id);
-    app.lookaside.set(lookaside::SEARCHES, &question, &page).await;
-    Ok(page)
+    let (found, page) = (Found::new(&page.items), Written::new(&page)?);
+    app.searches.set(&question, &found, page.json()).await;
+    Ok((found, page))
 }
 
 /// Shows a vehicle.
-pub async fn show(State(app): State<App>, Vin(vin): Vin) -> Result<Answer<Vehicle>, Problem> {
-    if let Some(vehicle) = app.lookaside.get(lookaside::VEHICLES, &vin).await {
-        return Ok(Answer(vehicle));
+pub async fn show(State(app): State<App>, Vin(vin): Vin) -> Result<Written<Vehicle>, Problem> {
+    if let Some(((), vehicle)) = app.vehicles.get(&vin).await {
+        return Ok(Written::from_kept(vehicle));
     }
     let vehicle = {
         let mut db = app.db.connection().await?;
         store::find(&mut db, &vin).await?.ok_or(Problem::NotFound("vehicle"))?
     };
-    app.lookaside.set(lookaside::VEHICLES, &vin, &vehicle).await;
-    Ok(Answer(vehicle))
+    let vehicle = Written::new(&vehicle)?;
+    app.vehicles.set(&vin, &(), vehicle.json()).await;
+    Ok(vehicle)
 }

@@ -3,9 +3,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::Json;
 
+use super::store::Vehicle;
 use super::{Criteria, SearchType};
 use crate::App;
 use crate::db::{DbError, Query};
@@ -34,6 +36,25 @@ const RECORD: Query = Query::insert(
 /// The statements of this store.
 pub const QUERIES: &[&Query] = &[&RECORD];
 
+/// What a page of a search holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// How many vehicles.
+    count: i32,
+    /// The numbers of the first ones.
+    top: Vec<String>,
+}
+
+impl Found {
+    /// These vehicles.
+    pub fn new(vehicles: &[Vehicle]) -> Found {
+        Found {
+            count: i32::try_from(vehicles.len()).unwrap_or(i32::MAX),
+            top: vehicles.iter().take(TOP).map(|vehicle| vehicle.vin.clone()).collect(),
+        }
+    }
+}
+
 /// A search and the page that it found.
 #[derive(Clone, Debug)]
 pub struct Searched {
@@ -43,8 +64,8 @@ pub struct Searched {
     pub kind: SearchType,
     /// For what.
     pub criteria: Criteria,
-    /// Vehicle numbers of the page.
-    pub found: Vec<String>,
+    /// What is on the page.
+    pub found: Found,
 }
 
 /// The searches that are not written yet.
@@ -118,10 +139,8 @@ async fn record(app: &App, searches: &[Searched]) -> Result<(), DbError> {
     let users: Vec<_> = searches.iter().map(|search| search.user).collect();
     let kinds: Vec<_> = searches.iter().map(|search| search.kind.as_str()).collect();
     let criteria: Vec<_> = searches.iter().map(|search| Json(&search.criteria)).collect();
-    let counts: Vec<_> =
-        searches.iter().map(|search| i32::try_from(search.found.len()).unwrap_or(i32::MAX)).collect();
-    let top: Vec<_> =
-        searches.iter().map(|search| Json(&search.found[..search.found.len().min(TOP)])).collect();
+    let counts: Vec<_> = searches.iter().map(|search| search.found.count).collect();
+    let top: Vec<_> = searches.iter().map(|search| Json(&search.found.top)).collect();
     let mut db = app.db.connection().await?;
     db.execute(&RECORD, &[&users, &kinds, &criteria, &counts, &top]).await?;
     Ok(())

@@ -7,6 +7,8 @@ pub mod listing;
 pub mod saved_searches;
 pub mod store;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::http::validate::Checks;
@@ -90,6 +92,11 @@ pub struct Criteria {
 impl Criteria {
     /// Checks every criterion; `prefix` leads the names of refused fields.
     pub(crate) fn check(&mut self, prefix: &str, checks: &mut Checks) {
+        // Most checks refuse nothing: a name that needs no prefix is not copied.
+        let named = |field: &'static str| match prefix {
+            "" => Cow::Borrowed(field),
+            _ => Cow::Owned(format!("{prefix}{field}")),
+        };
         let texts = [
             ("make", &mut self.make, 100),
             ("model", &mut self.model, 100),
@@ -99,27 +106,27 @@ impl Criteria {
         ];
         for (field, value, max) in texts {
             if let Some(value) = value {
-                *value = checks.text(&format!("{prefix}{field}"), value, 1, max).to_lowercase();
+                *value = checks.text(&named(field), value, 1, max).to_lowercase();
             }
         }
         for (field, value) in [("year_min", self.year_min), ("year_max", self.year_max)] {
             if let Some(year) = value {
-                checks.range(&format!("{prefix}{field}"), year, 1900, 2100);
+                checks.range(&named(field), year, 1900, 2100);
             }
         }
         for (field, value) in [("price_min", self.price_min), ("price_max", self.price_max)] {
             if let Some(price) = value {
-                checks.price(&format!("{prefix}{field}"), price);
+                checks.price(&named(field), price);
             }
         }
         if let Some(mileage) = self.mileage_max {
-            checks.range(&format!("{prefix}mileage_max"), mileage, 0, 2_000_000);
+            checks.range(&named("mileage_max"), mileage, 0, 2_000_000);
         }
         let ordered =
             |low: Option<f64>, high: Option<f64>| low.zip(high).is_none_or(|(low, high)| low <= high);
         let years = ordered(self.year_min.map(f64::from), self.year_max.map(f64::from));
-        checks.require(&format!("{prefix}year_max"), years, "must not be below year_min");
+        checks.require(&named("year_max"), years, "must not be below year_min");
         let prices = ordered(self.price_min, self.price_max);
-        checks.require(&format!("{prefix}price_max"), prices, "must not be below price_min");
+        checks.require(&named("price_max"), prices, "must not be below price_min");
     }
 }

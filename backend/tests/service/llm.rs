@@ -193,12 +193,12 @@ fn a_bad_address_or_key_is_a_bad_configuration() {
     let refused = |change: fn(&mut Settings)| {
         let mut settings = Settings::default();
         change(&mut settings);
-        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), "test", &[]);
+        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), "test");
         Llm::new(&settings, &Http::new(Reach::Anywhere).unwrap(), metrics.into()).unwrap_err().to_string()
     };
     for url in ["", "api.example.com", "ftp://x", "http://"] {
         let settings = Settings { base_url: Some(url.to_owned()), ..Settings::default() };
-        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), "test", &[]);
+        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), "test");
         assert!(Llm::new(&settings, &Http::new(Reach::Anywhere).unwrap(), metrics.into()).is_err(), "{url}");
     }
     let message = refused(|settings| {

@@ -23,6 +23,8 @@ mod faults;
 #[cfg(test)]
 mod guide;
 #[cfg(test)]
+mod instrumentation;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod llm;

@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use exposition::{Desc, Kind, Snapshot, negotiate, openmetrics, text};
+use exposition::{Desc, Format, Kind, Snapshot, bridge, negotiate, openmetrics, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 
 const FAMILIES: usize = 20;
 
@@ -31,6 +34,20 @@ fn snapshot(series: usize) -> Snapshot {
     snapshot
 }
 
+/// The same number of series in counters of a process.
+fn registry(series: usize) -> Registry {
+    let mut registry = Registry::default();
+    for family in 0..FAMILIES {
+        let counters = Family::<Vec<(String, String)>, Counter>::default();
+        for number in 0..series / FAMILIES {
+            let labels = vec![("handler".to_owned(), format!("/api/v1/orders/{number:06}"))];
+            counters.get_or_create(&labels).inc();
+        }
+        registry.register(format!("requests_{family}"), "Requests", counters);
+    }
+    registry
+}
+
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("exposition");
     for series in [10_000, 100_000] {
@@ -55,6 +72,15 @@ fn encode(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("gzip", series), |bench| {
             bench.iter(|| negotiate::gzip(out.as_bytes()));
         });
+        let registry = registry(series);
+        for (name, format) in [("text", Format::Text), ("openmetrics", Format::OpenMetrics)] {
+            group.bench_function(BenchmarkId::new(format!("registry as {name}"), series), |bench| {
+                bench.iter(|| {
+                    out.clear();
+                    bridge::encode_registry(&registry, format, &mut out)
+                });
+            });
+        }
     }
     group.finish();
 }

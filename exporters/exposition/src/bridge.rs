@@ -20,7 +20,7 @@ use crate::snapshot::{Family, Snapshot, Table};
 /// Appends the metrics of a registry in a format, without the closing `# EOF`.
 ///
 /// In text format 0.0.4 a counter's family is named with its `_total`, an info's with its `_info`, and there are no
-/// units, exemplars and creation times.
+/// units and no exemplars.
 ///
 /// # Errors
 /// When a registered metric cannot be written as text: a histogram with native buckets only.
@@ -28,39 +28,30 @@ pub fn encode_registry(registry: &Registry, format: Format, out: &mut String) ->
     match format {
         Format::OpenMetrics => client_text::encode_registry(out, registry),
         Format::Text => {
-            let mut rewriter = ToText { out, line: String::new(), help: String::new(), skip_created: false };
-            client_text::encode_registry(&mut rewriter, registry)
+            let mut page = String::with_capacity(out.capacity() - out.len());
+            client_text::encode_registry(&mut page, registry)?;
+            to_text(&page, out);
+            Ok(())
         }
     }
 }
 
-/// Rewrites OpenMetrics lines into text format 0.0.4 as they are written.
-struct ToText<'a> {
-    out: &'a mut String,
-    line: String,
-    /// The HELP line's text, held back until the TYPE line tells the family's name in this format.
-    help: String,
-    skip_created: bool,
-}
-
-impl Write for ToText<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        while let Some(at) = rest.find('\n') {
-            self.line.push_str(&rest[..at]);
-            self.finish_line();
-            rest = &rest[at + 1..];
+/// Rewrites a page of OpenMetrics into text format 0.0.4. Only lines with a `#` differ, those of descriptions and of
+/// exemplars; what is between them is copied as it is, many lines at once.
+fn to_text(page: &str, out: &mut String) {
+    // The HELP line's text, held back until the TYPE line tells the family's name in this format.
+    let mut help = "";
+    let mut done = 0;
+    for hash in memchr::memchr_iter(b'#', page.as_bytes()) {
+        if hash < done {
+            continue;
         }
-        self.line.push_str(rest);
-        Ok(())
-    }
-}
-
-impl ToText<'_> {
-    fn finish_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        if let Some(help) = line.strip_prefix("# HELP ") {
-            help.split_once(' ').map_or("", |(_, text)| text).clone_into(&mut self.help);
+        let start = page[done..hash].rfind('\n').map_or(done, |at| done + at + 1);
+        let end = page[hash..].find('\n').map_or(page.len(), |at| hash + at);
+        out.push_str(&page[done..start]);
+        let line = &page[start..end];
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ').map_or("", |(_, text)| text);
         } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
         {
             let (suffix, kind) = match kind {
@@ -70,21 +61,16 @@ impl ToText<'_> {
                 "unknown" => ("", "untyped"),
                 other => ("", other),
             };
-            self.skip_created = kind != "gauge";
-            let help = std::mem::take(&mut self.help);
+            let help = std::mem::take(&mut help);
             // Writing into a String cannot fail.
-            let _ = writeln!(self.out, "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}");
+            let _ = writeln!(out, "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}");
         } else if !line.starts_with("# ") {
-            let sample = without_exemplar(&line);
-            let name = &sample[..sample.find(['{', ' ']).unwrap_or(sample.len())];
-            if !(self.skip_created && name.ends_with("_created")) {
-                self.out.push_str(sample);
-                self.out.push('\n');
-            }
+            out.push_str(without_exemplar(line));
+            out.push('\n');
         }
-        self.line = line;
-        self.line.clear();
+        done = page.len().min(end + 1);
     }
+    out.push_str(&page[done..]);
 }
 
 /// The line up to ` # {`, which may also stand inside a label value.
@@ -250,6 +236,23 @@ mod tests {
         open.push_str(openmetrics::EOF);
         let open = parse::openmetrics(&open).unwrap();
         assert_eq!(open.value("requests_total", &[("path", &tricky)]), Some(3.0));
+    }
+
+    #[test]
+    fn only_lines_with_a_hash_are_rewritten() {
+        let mut text = "before 1\n".to_owned();
+        to_text(
+            "# HELP a_seconds A #1.\n# TYPE a_seconds histogram\n# UNIT a_seconds seconds\n\
+             a_seconds_bucket{le=\"1\",x=\"#\"} 1 # {t=\"#\"} 0.5\na_seconds_bucket{le=\"+Inf\",x=\"#\"} 1\na_seconds_count 1\n\
+             # HELP b B.\n# TYPE b counter\nb_total 1\n",
+            &mut text,
+        );
+        assert_eq!(
+            text,
+            "before 1\n# HELP a_seconds A #1.\n# TYPE a_seconds histogram\n\
+             a_seconds_bucket{le=\"1\",x=\"#\"} 1\na_seconds_bucket{le=\"+Inf\",x=\"#\"} 1\na_seconds_count 1\n\
+             # HELP b_total B.\n# TYPE b_total counter\nb_total 1\n"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `cargo xtask bench backend`: what measuring its requests costs the service, what its page of metrics takes, and what the
-//! cache is worth. The service runs twice on the same stores, once unmeasured, and the two take turns.
+//! cache is worth in a small and in a large catalogue. The service runs twice on the same stores, once unmeasured, and the
+//! two take turns.
 
 use std::{
     net::SocketAddr,
@@ -7,16 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 use testkit::{
-    free_port,
+    callgrind, free_port,
     http::{get, post},
     postgres::Postgres,
-    process::{Process, Stat},
+    process::{Process, ProcessBuilder, Stat},
     redis::Redis,
 };
 use tokio::{
@@ -59,10 +59,41 @@ const ROUTES: &[Scenario<Question>] = &[
     Scenario { name: "me", title: "GET /api/v1/auth/me", flags: &[], fill: |_| "/api/v1/auth/me".to_owned() },
 ];
 
-/// A search that nobody has asked for yet.
-fn new_search(number: usize) -> String {
-    format!("/api/v1/vehicles?search_type=advanced&price_max={}&year_min=2013", 9_000 + number)
+/// What somebody who knows the car wants: the 20 newest of one model, not old, not worn, below a price. The next number is
+/// a cent more, and a search that nobody has asked for yet.
+fn narrow(number: usize) -> String {
+    format!(
+        "/api/v1/vehicles?search_type=advanced&make=toyota&model=camry&year_min=2020&mileage_max=60000\
+         &price_max={}.{:02}",
+        20_000 + number / 100,
+        number % 100
+    )
 }
+
+/// The seeded catalogue and 194,000 more of its models, at other prices and mileages.
+const LARGE_CATALOGUE: &str = "
+    INSERT INTO vehicles (
+        vin, make, model, trim, year, body_type, condition, fuel_type, transmission, color, mileage, price, location
+    )
+    SELECT
+        '2ADGX' || lpad((id + 6000 * copy)::text, 12, '0'),
+        make,
+        model,
+        trim,
+        year,
+        body_type,
+        condition,
+        fuel_type,
+        transmission,
+        color,
+        mileage + id * copy % 5000,
+        round(price * (0.90 + id * copy % 21 / 100.0), 2),
+        location
+    FROM vehicles
+    CROSS JOIN generate_series(1, 33) AS copy
+    WHERE id + 6000 * copy <= 200000
+    ORDER BY copy, id;
+    ANALYZE vehicles";
 
 /// The stores that both use.
 struct Stores {
@@ -78,16 +109,11 @@ struct Backend {
 }
 
 impl Stores {
-    /// Starts the service, under a `watcher` if there is one.
-    async fn serve(&self, program: &Path, name: &str, flags: &[&str], watcher: &[&str]) -> Result<Backend> {
-        let log = self.folder.path().join(name);
-        let builder = match watcher.split_first() {
-            Some((watcher, words)) => Process::builder(name, watcher, log).args(words).arg(program),
-            None => Process::builder(name, program, log),
-        };
+    /// Starts the service.
+    async fn serve(&self, program: ProcessBuilder, flags: &[&str]) -> Result<Backend> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port().context("looking for a free port")?));
         // The lines of the access log are not what is measured here.
-        let mut process = builder
+        let mut process = program
             .args(["--listen", &address.to_string(), "--log.level", "warn"])
             .args(flags)
             .env("DATABASE_URL", self.postgres.admin_dsn("postgres"))
@@ -195,13 +221,14 @@ async fn turn(
             anyhow::Ok(times)
         }
     });
+    let mut most = 0;
     for times in join_all(each).await {
         let times = times?;
-        *next += times.len();
+        most = most.max(times.len());
         sums.times.extend(times);
     }
     // Some clients ask more than others: no number comes twice.
-    *next += step * sums.times.len();
+    *next += step * most;
     sums.spent += start.elapsed();
     sums.cpu += backend.cpu().saturating_sub(cpu);
     Ok(())
@@ -223,9 +250,10 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         redis: step("start Redis", Redis::start()).await?,
         folder: TempDir::new().context("making a folder for logs")?,
     };
-    let measured = step("start the service", stores.serve(&program, "measured", &[], &[])).await?;
+    let builder = |name: &str| Process::builder(name, &program, stores.folder.path().join(name));
+    let measured = step("start the service", stores.serve(builder("measured"), &[])).await?;
     let unmeasured =
-        step("start it unmeasured", stores.serve(&program, "unmeasured", &["--unmeasured"], &[])).await?;
+        step("start it unmeasured", stores.serve(builder("unmeasured"), &["--unmeasured"])).await?;
     let token = account(&measured).await?;
     let time = Duration::from_secs(args.seconds);
 
@@ -251,7 +279,8 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         let watched = async {
             let with = instructions(&stores, &program, &token, route.fill, &[]).await?;
             let without = instructions(&stores, &program, &token, route.fill, &["--unmeasured"]).await?;
-            anyhow::Ok(format!("{:.0} k of {:.0} k a request", (with - without) / 1e3, with / 1e3))
+            let part = (with / without - 1.0) * 100.0;
+            anyhow::Ok(format!("{:.1} k of {:.0} k ({part:.1} %)", (with - without) / 1e3, with / 1e3))
         };
         let watched = step(&format!("{}, counting instructions", route.title), watched).await;
         rows.push(vec![
@@ -265,30 +294,39 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     }
     show("what measuring costs", &rows);
 
-    // The cache: the same search, and one that nobody has asked for.
-    let mut rows = vec![head(&["search", "searches/s", "p50", "p99"])];
-    let cached = ROUTES.iter().find(|route| route.name == "search").context("no search")?.fill;
-    let mut rates = Vec::new();
-    for (title, question) in [("cached", cached), ("uncached", new_search as Question)] {
-        let (mut sums, mut next) = (Sums::default(), 0);
-        let mut connections = clients(&measured, &token).await?;
-        step(&format!("{title} search, {} s", args.seconds), async {
-            while sums.spent < time {
-                turn(&measured, &mut connections, question, &mut next, &mut sums).await?;
-            }
-            anyhow::Ok(())
-        })
-        .await?;
-        rates.push(sums.rate());
-        let (p50, p99) = (quantile(&mut sums.times, 500), quantile(&mut sums.times, 990));
-        rows.push(vec![title.to_owned(), format!("{:.0}", sums.rate()), ms(p50), ms(p99)]);
+    // The cache: a search that was asked before, and one that nobody has asked for.
+    let mut rows = vec![head(&["vehicles", "search", "searches/s", "p50", "p99", "ratio"])];
+    let mut next = 2;
+    for (vehicles, cached) in
+        [("6,000", (|_| narrow(0)) as Question), ("200,000", (|_| narrow(1)) as Question)]
+    {
+        if vehicles != "6,000" {
+            step("fill the catalogue", stores.postgres.sql(LARGE_CATALOGUE)).await?;
+        }
+        let mut rates = Vec::new();
+        for (title, question) in [("cached", cached), ("uncached", narrow as Question)] {
+            let mut sums = Sums::default();
+            let mut connections = clients(&measured, &token).await?;
+            step(&format!("{title} search of {vehicles} vehicles, {} s", args.seconds), async {
+                while sums.spent < time {
+                    turn(&measured, &mut connections, question, &mut next, &mut sums).await?;
+                }
+                anyhow::Ok(())
+            })
+            .await?;
+            rates.push(sums.rate());
+            let (p50, p99) = (quantile(&mut sums.times, 500), quantile(&mut sums.times, 990));
+            let ratio = rates.get(1).map_or(String::new(), |uncached| format!("{:.1}", rates[0] / uncached));
+            rows.push(vec![
+                vehicles.to_owned(),
+                title.to_owned(),
+                format!("{:.0}", sums.rate()),
+                ms(p50),
+                ms(p99),
+                ratio,
+            ]);
+        }
     }
-    rows.push(vec![
-        "ratio".to_owned(),
-        format!("{:.1}", rates[0] / rates[1].max(1e-9)),
-        String::new(),
-        String::new(),
-    ]);
     show("what the cache is worth", &rows);
 
     let mut rows = vec![head(&["page", "bytes", "scrapes", "p50", "p99"])];
@@ -350,23 +388,15 @@ async fn instructions(
 ) -> Result<f64> {
     let mut counts = Vec::new();
     for requests in [WATCHED, 2 * WATCHED] {
-        let watcher = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
         let flags = [flags, &["--no-migrate"]].concat();
-        let mut backend = stores.serve(program, "watched", &flags, &watcher).await?;
+        let watched = callgrind::builder("watched", program, stores.folder.path().join("watched"));
+        let backend = stores.serve(watched, &flags).await?;
         let mut client = Client::connect(backend.address, token).await?;
         for number in 0..requests {
             client.get(&question(number), "").await?;
         }
         drop(client);
-        backend.process.signal(Signal::SIGTERM)?;
-        backend.process.wait_for_exit(START).await?;
-        let log = backend.process.log();
-        let collected =
-            log.lines().find_map(|line| line.split_once("Collected :")).map(|(_, count)| count.trim());
-        let collected: f64 = collected
-            .and_then(|count| count.parse().ok())
-            .ok_or_else(|| anyhow!("valgrind says nothing of instructions: {log}"))?;
-        counts.push(collected);
+        counts.push(callgrind::stop(backend.process, START).await?);
     }
     Ok((counts[1] - counts[0]) / WATCHED as f64)
 }
