@@ -55,12 +55,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<()> {
     let url = args.prometheus.url()?;
-    let mut absent = Vec::new();
-    for (series, _) in ABSENT {
-        if promql::values(&url, series).await?.is_empty() {
-            absent.push(*series);
-        }
-    }
+    let absent = absent(&url).await?;
     let mut findings = Vec::new();
     let rules = rules::all()?;
     for rule in &rules {
@@ -95,6 +90,17 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         say(&format!("not there: {series}: {why}"));
     }
     Ok(())
+}
+
+/// The series that need not be there and are not.
+pub(crate) async fn absent(url: &str) -> Result<Vec<&'static str>> {
+    let mut absent = Vec::new();
+    for (series, _) in ABSENT {
+        if promql::values(url, series).await?.is_empty() {
+            absent.push(*series);
+        }
+    }
+    Ok(absent)
 }
 
 /// What is wrong with the probes of a rule or a panel.

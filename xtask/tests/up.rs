@@ -189,6 +189,10 @@ async fn everything_is_scraped_and_deals_are_counted() -> Result<()> {
         ensure!(Instant::now() < deadline, "{error:#}");
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
+    // Every panel shows it.
+    let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/pictures");
+    let pictures = pictures.to_str().context("no path")?;
+    xtask(&["docs", "--images", pictures], &folder)?;
     // What the documentation tells people to run runs, and the stack is as its smoke test wants it.
     xtask(&["runbooks"], &folder)?;
     let smoke = Path::new(env!("CARGO_MANIFEST_DIR")).join("../monitoring/test-monitoring.sh");
