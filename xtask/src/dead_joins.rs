@@ -27,7 +27,7 @@ const ABSENT: &[(&str, &str)] = &[
     ("business_exporter_ledger_drift_rows", "tables were empty when they were compared with their counters"),
 ];
 
-/// Rules that need a situation in which a stack on one machine is not, and which.
+/// Rules that need a situation in which a stack on one machine is not, and which. `cargo xtask alerts-e2e --all` makes them.
 const SITUATIONS: &[(&str, &str)] = &[
     ("AlertmanagerNotificationsFailing", "a receiver that notifies"),
     ("CheckpointsTooFrequent", "a checkpoint within 15 minutes"),
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         dashboards.len()
     ));
     for (rule, situation) in SITUATIONS {
-        say(&format!("not asked: {rule} needs {situation}"));
+        say(&format!("not asked: {rule} needs {situation}: `cargo xtask alerts-e2e --all`"));
     }
     for (series, why) in ABSENT.iter().filter(|(series, _)| absent.contains(series)) {
         say(&format!("not there: {series}: {why}"));
@@ -101,6 +101,23 @@ pub(crate) async fn absent(url: &str) -> Result<Vec<&'static str>> {
         }
     }
     Ok(absent)
+}
+
+/// What is wrong with the rules that need a situation, in that situation.
+pub(crate) async fn in_situations(url: &str) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for rule in rules::all()? {
+        // It joins alerts that must not meet: that it fires says more.
+        if rule.name() != "InfoInhibitor" && SITUATIONS.iter().any(|(name, _)| *name == rule.name()) {
+            for probe in probes(promql::parse(url, &rule.expr).await?) {
+                // An API that nobody calls has no quantile, beside one that has.
+                if !promql::values(url, &probe).await?.iter().any(|value| value.is_finite()) {
+                    findings.push(format!("{}: no value: {probe}", rule.name()));
+                }
+            }
+        }
+    }
+    Ok(findings)
 }
 
 /// What is wrong with the probes of a rule or a panel.

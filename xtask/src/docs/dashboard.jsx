@@ -135,10 +135,11 @@ function Lines({ panel, data, width, height }) {
 // The value on an arc of 240 degrees, around it the colours of the thresholds.
 function Arc({ value, config, name, width, height }) {
   const { min, max, thresholds } = config;
-  const radius = Math.min(width / 2 - 8, (height - 40) / 1.5 - 8);
+  const radius = Math.min(width / 2 - 8, (height - 48) / 1.5), band = radius / 5, ring = Math.max(radius / 28, 2);
+  const centre = { x: width / 2, y: (height - 24) / 2 + radius / 4 };
   const point = (share, r) => {
     const angle = ((share * 240 - 210) * Math.PI) / 180;
-    return `${width / 2 + r * Math.cos(angle)} ${radius + 12 + r * Math.sin(angle)}`;
+    return `${centre.x + r * Math.cos(angle)} ${centre.y + r * Math.sin(angle)}`;
   };
   const share = (number) => Math.min(Math.max((number - min) / (max - min), 0), 1);
   const arc = (start, end, r, color, thickness) => {
@@ -146,16 +147,17 @@ function Arc({ value, config, name, width, height }) {
     return <path key={`${r} ${start}`} d={path} fill="none" stroke={theme.visualization.getColorByName(color)} strokeWidth={thickness} />;
   };
   const steps = thresholds.steps.map((step, index) => {
-    return arc(share(step.value), share(thresholds.steps[index + 1]?.value ?? max), radius, step.color, 4);
+    return arc(share(step.value), share(thresholds.steps[index + 1]?.value ?? max), radius, step.color, ring);
   });
-  const text = { textAnchor: "middle", fontFamily: theme.typography.fontFamily };
+  const inner = radius - ring * 1.5 - band / 2;
+  const text = { x: centre.x, style: { textAnchor: "middle", fontFamily: theme.typography.fontFamily } };
   return (
     <svg width={width} height={height}>
       {steps}
-      {arc(0, 1, radius - 16, theme.colors.background.secondary, 22)}
-      {arc(0, share(value.numeric), radius - 16, value.color, 22)}
-      <text x={width / 2} y={radius + 20} style={text} fontSize={radius / 3} fontWeight={500} fill={value.color}>{formattedValueToString(value)}</text>
-      {name && <text x={width / 2} y={height - 22} style={text} fontSize={12} fill={theme.colors.text.primary}>{name}</text>}
+      {arc(0, 1, inner, theme.colors.background.secondary, band)}
+      {arc(0, share(value.numeric), inner, value.color, band)}
+      <text {...text} y={centre.y + radius / 12} fontSize={radius / 3.5} fontWeight={500} fill={value.color}>{formattedValueToString(value)}</text>
+      {name && <text {...text} y={centre.y + radius * 0.75} fontSize={12} fill={theme.colors.text.primary}>{name}</text>}
     </svg>
   );
 }

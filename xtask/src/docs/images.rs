@@ -115,7 +115,7 @@ async fn answers(dashboard: &Dashboard, prometheus: &str, absent: &[&str]) -> Re
         }
         answers.series.insert(panel.id, each);
         let missing = |series: &&str| panel.targets.iter().all(|target| target.query().contains(series));
-        if absent.iter().any(|series| missing(&series)) {
+        if absent.iter().any(missing) {
             answers.absent.push(panel.id);
         }
     }
@@ -221,7 +221,11 @@ mod tests {
         let image = image.path().join("x.png");
         let draw =
             |panels: &[Value]| picture(&page()?, &json!({"title": "x", "panels": panels}), &answers, &image);
-        let found = ["Panel 2 shows No data in place of data", "Panel 3 shows nothing in place of a number", "Panel 4 shows no line"];
+        let found = [
+            "Panel 2 shows No data in place of data",
+            "Panel 3 shows nothing in place of a number",
+            "Panel 4 shows no line",
+        ];
         assert_eq!(draw(&panels)?, found);
         assert_eq!(draw(&panels[..2])?, Vec::<String>::new());
         // What the page cannot draw at all is an exception.
