@@ -1,7 +1,7 @@
 //! What a stack on one machine has not: replicas, a replication slot, damaged pages, a language model, an API of others, a store that
 //! takes what Prometheus writes. Rules about them give values, and fire when it breaks.
 
-use std::{fs, os::unix::fs::FileExt, path::Path, sync::Arc, time::Duration};
+use std::{fs, iter::repeat_n, os::unix::fs::FileExt, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
@@ -28,6 +28,8 @@ use crate::{
 
 /// Longer than LLMLatencyHigh allows, shorter than the backend waits.
 const SLOW: Duration = Duration::from_secs(11);
+/// Shorter than the backend waits for one try, and longer than half of what ExternalAPILatencyHigh allows.
+const HESITANT: Duration = Duration::from_millis(2800);
 /// Tokens of an answer: few, and so many that ten answers burn the budget of a day.
 const FEW: u32 = 400;
 const MANY: u32 = 400_000;
@@ -42,6 +44,8 @@ pub(super) struct Others {
     /// The way to the model.
     line: FaultProxy,
     listings: Upstream,
+    /// The way to the listings.
+    road: FaultProxy,
     store: Process,
     store_url: String,
     _folder: TempDir,
@@ -50,15 +54,14 @@ pub(super) struct Others {
 impl Others {
     pub(super) async fn start() -> Result<Self> {
         let model = Upstream::start(completion(FEW)).await?;
-        let address =
-            model.url().trim_start_matches("http://").parse().context("the address of the model")?;
-        let listings = json!({"num_found": 1, "listings": [{"price": 20_000}]});
+        let listings = Upstream::start(page()).await?;
         let folder = tempfile::tempdir().context("making a folder for a store")?;
         let (store, store_url) = promql::prometheus(folder.path()).await?;
         Ok(Self {
-            line: FaultProxy::start(address)?,
+            line: way(&model)?,
             model: Arc::new(model),
-            listings: Upstream::start(Reply::new(200, listings.to_string())).await?,
+            road: way(&listings)?,
+            listings,
             store,
             store_url,
             _folder: folder,
@@ -68,10 +71,22 @@ impl Others {
     pub(super) fn extras(&self) -> Extras {
         Extras {
             model: format!("http://{}/v1", self.line.addr()),
-            listings: self.listings.url().to_owned(),
+            listings: format!("http://{}", self.road.addr()),
             remote: self.store_url.clone(),
         }
     }
+}
+
+/// A proxy before a service.
+fn way(service: &Upstream) -> Result<FaultProxy> {
+    FaultProxy::start(
+        service.url().trim_start_matches("http://").parse().context("the address of a service")?,
+    )
+}
+
+/// What an API of listings says to every question.
+fn page() -> Reply {
+    Reply::new(200, json!({"num_found": 1, "listings": [{"price": 20_000}]}).to_string())
 }
 
 /// What a model says to every prompt.
@@ -206,20 +221,33 @@ async fn break_them(exercise: &Exercise<'_>, servers: &mut Servers, others: &mut
     if servers.damaged.sql("SELECT sum(n) FROM torn").await.is_ok() {
         bail!("PostgreSQL reads a page whose checksum is wrong");
     }
-    others.listings.always(Reply::Hang);
     others.store.stop_by(Signal::SIGTERM)?;
     let faults = [
         ("a replica loses its master", "RedisReplicationBroken", "page-data"),
         ("a standby stops to replay", "ReplicationLagHigh", "ticket-data"),
         ("a page is damaged", "ChecksumFailures", "page-data"),
-        ("an API of others hangs", "ExternalAPIErrorRateHigh", "ticket-platform"),
-        ("an API of others hangs", "ExternalAPILatencyHigh", "ticket-platform"),
         ("a remote store is away", "PrometheusRemoteWriteBehind", "ticket-platform"),
         ("a model takes 400,000 tokens a time", "LLMTokenBudgetBurn", "ticket-platform"),
     ];
     let told = faults.map(|(fault, alert, receiver)| exercise.told(fault, alert, receiver, &broken));
-    let (told, model) = tokio::join!(join_all(told), model(exercise, others));
-    told.into_iter().chain([model]).collect()
+    let (told, listings, model) =
+        tokio::join!(join_all(told), listings(exercise, others), model(exercise, others));
+    told.into_iter().chain([listings, model]).collect()
+}
+
+/// An API that hangs, and one that is slow and fails every other time.
+async fn listings(exercise: &Exercise<'_>, others: &Others) -> Result<()> {
+    let broken = exercise.now();
+    others.listings.always(Reply::Hang);
+    let (fault, receiver) = ("an API of others hangs", "ticket-platform");
+    exercise.told(fault, "ExternalAPIErrorRateHigh", receiver, &broken).await?;
+    let broken = exercise.now();
+    // The backend tries again: a call takes two answers.
+    others.listings.always(page());
+    others.listings.next(repeat_n([Reply::new(500, ""), page()], 2000).flatten());
+    others.road.set(Mode::Delay(HESITANT));
+    let fault = "an API of others answers at the second try, after 2.8 s each";
+    exercise.told(fault, "ExternalAPILatencyHigh", receiver, &broken).await
 }
 
 /// A model that limits requests, one that is slow, and one that is down.
