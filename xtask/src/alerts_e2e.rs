@@ -80,6 +80,9 @@ const SILENCE: Duration = Duration::from_secs(16 * 60);
 /// How long answers of PostgreSQL are under way: just short enough, and just too long.
 const QUICK_ENOUGH: Duration = Duration::from_millis(1900);
 const TOO_SLOW: Duration = Duration::from_millis(2100);
+/// What Prometheus finds then: the bounds of the histogram around it are 1 s and 2 s.
+const JUST_BELOW: &str = "job:http_errors_per_request:ratio_rate5m > 0.047
+    and histogram_quantile(0.95, job_le:http_request_duration_seconds_bucket:rate5m) > 1";
 /// Of a thousand requests, those that fail: just too few, and enough.
 const FEW: u32 = 49;
 const MANY: u32 = 60;
@@ -303,6 +306,9 @@ impl Exercise<'_> {
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
+            // Silent though it is so.
+            let so = !promql::values(&prometheus, JUST_BELOW).await?.is_empty();
+            ensure!(so, "not so: {JUST_BELOW}");
             Ok(())
         })
         .await?;

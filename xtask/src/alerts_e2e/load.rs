@@ -71,11 +71,14 @@ impl Load {
         Ok(())
     }
 
-    /// Ends, gives how many requests failed, and fails when a request ended otherwise than it should or the backend counted other failures than were met.
+    /// Ends, and gives how many requests failed.
+    ///
+    /// # Errors
+    /// When a request ended otherwise than it should, or the backend counted other failures than were met.
     pub(super) async fn end(mut self, owner: &Client) -> Result<u32> {
         self.counts.enough.store(true, Relaxed);
         while self.task.join_next().await.is_some() {}
-        owner.batch_execute(READABLE).await.context("making a vehicle readable again")?;
+        owner.batch_execute(&readable()).await.context("making a vehicle readable again")?;
         let (failed, other) = (self.counts.failed.load(Relaxed), self.counts.other.load(Relaxed));
         ensure!(other == 0, "{other} requests ended otherwise than they should");
         let counted = failures(&self.url).await? - self.before;
@@ -151,9 +154,12 @@ fn unreadable(role: &str) -> String {
 }
 
 /// Takes it back.
-const READABLE: &str = "
-    ALTER TABLE vehicles DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;
-    DROP POLICY broken ON vehicles;
-    DROP POLICY others ON vehicles;
-    DROP FUNCTION readable;
-    DELETE FROM vehicles WHERE vin = 'DR1LL000000000001';";
+fn readable() -> String {
+    format!(
+        "ALTER TABLE vehicles DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;
+         DROP POLICY broken ON vehicles;
+         DROP POLICY others ON vehicles;
+         DROP FUNCTION readable;
+         DELETE FROM vehicles WHERE vin = '{UNREADABLE}';"
+    )
+}
