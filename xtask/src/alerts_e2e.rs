@@ -36,7 +36,7 @@ use crate::{
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How many times faster than in production everything goes
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=10))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10))]
     factor: u32,
     /// Break everything there is, and write what it took into MONITORING.md
     #[arg(long)]
