@@ -27,7 +27,7 @@ const ABSENT: &[(&str, &str)] = &[
     ("business_exporter_ledger_drift_rows", "tables were empty when they were compared with their counters"),
 ];
 
-/// Rules that need a situation in which a stack on one machine is not, and which.
+/// Rules that need a situation in which a stack on one machine is not, and which. `cargo xtask alerts-e2e --all` makes them.
 const SITUATIONS: &[(&str, &str)] = &[
     ("AlertmanagerNotificationsFailing", "a receiver that notifies"),
     ("CheckpointsTooFrequent", "a checkpoint within 15 minutes"),
@@ -55,12 +55,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<()> {
     let url = args.prometheus.url()?;
-    let mut absent = Vec::new();
-    for (series, _) in ABSENT {
-        if promql::values(&url, series).await?.is_empty() {
-            absent.push(*series);
-        }
-    }
+    let absent = absent(&url).await?;
     let mut findings = Vec::new();
     let rules = rules::all()?;
     for rule in &rules {
@@ -89,12 +84,40 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         dashboards.len()
     ));
     for (rule, situation) in SITUATIONS {
-        say(&format!("not asked: {rule} needs {situation}"));
+        say(&format!("not asked: {rule} needs {situation}: `cargo xtask alerts-e2e --all`"));
     }
     for (series, why) in ABSENT.iter().filter(|(series, _)| absent.contains(series)) {
         say(&format!("not there: {series}: {why}"));
     }
     Ok(())
+}
+
+/// The series that need not be there and are not.
+pub(crate) async fn absent(url: &str) -> Result<Vec<&'static str>> {
+    let mut absent = Vec::new();
+    for (series, _) in ABSENT {
+        if promql::values(url, series).await?.is_empty() {
+            absent.push(*series);
+        }
+    }
+    Ok(absent)
+}
+
+/// What is wrong with the rules that need a situation, in that situation.
+pub(crate) async fn in_situations(url: &str) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for rule in rules::all()? {
+        // It joins alerts that must not meet: that it fires says more.
+        if rule.name() != "InfoInhibitor" && SITUATIONS.iter().any(|(name, _)| *name == rule.name()) {
+            for probe in probes(promql::parse(url, &rule.expr).await?) {
+                // An API that nobody calls has no quantile, beside one that has.
+                if !promql::values(url, &probe).await?.iter().any(|value| value.is_finite()) {
+                    findings.push(format!("{}: no value: {probe}", rule.name()));
+                }
+            }
+        }
+    }
+    Ok(findings)
 }
 
 /// What is wrong with the probes of a rule or a panel.

@@ -1,11 +1,12 @@
 //! `cargo xtask docs`: writes the pages of docs/, and other files, that are made from the code; `--check` says which are out of date.
 
-mod images;
+pub(crate) mod images;
 mod metrics;
 
 use std::{
     collections::BTreeMap,
     fs,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -25,9 +26,9 @@ pub(crate) struct Args {
     /// Write nothing; fail when a page is out of date
     #[arg(long)]
     check: bool,
-    /// Draw the dashboards of the running stack into docs/images instead
-    #[arg(long, conflicts_with = "check")]
-    images: bool,
+    /// Draw the dashboards of the running stack into a folder instead; fails when a panel shows no data
+    #[arg(long, value_name = "FOLDER", conflicts_with = "check", num_args = 0..=1, default_missing_value = images::IMAGES)]
+    images: Option<PathBuf>,
     #[command(flatten)]
     location: Location,
 }
@@ -71,7 +72,7 @@ const PAGES: &[(&str, Source)] = &[
 
 pub(crate) async fn run(args: &Args) -> Result<()> {
     match args {
-        Args { images: true, location, .. } => images::draw(&location.folder()?).await,
+        Args { images: Some(folder), location, .. } => images::draw(&location.folder()?, folder).await,
         Args { check: true, .. } => check(),
         Args { .. } => PAGES.iter().try_for_each(write),
     }

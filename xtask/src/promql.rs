@@ -254,7 +254,7 @@ pub(crate) async fn values(url: &str, query: &str) -> Result<Vec<f64>> {
     values.with_context(|| format!("reading the values of {query}: {answer}"))
 }
 
-/// A Prometheus without a target that keeps its data in `folder`: it parses, and knows nothing.
+/// A Prometheus without a target that keeps its data in `folder`: it parses, and knows nothing but what others write to it.
 pub(crate) async fn prometheus(folder: &Path) -> Result<(Process, String)> {
     let config = folder.join("prometheus.yml");
     std::fs::write(&config, "{}").with_context(|| format!("writing {}", config.display()))?;
@@ -268,6 +268,7 @@ pub(crate) async fn prometheus(folder: &Path) -> Result<(Process, String)> {
         .current_dir(installed.root.join("usr/share/prometheus/web"))
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+        .arg("--web.enable-remote-write-receiver")
         .arg(format!("--web.listen-address={}", url.trim_start_matches("http://")))
         .spawn()?;
     let ready = || async { values(&url, "1").await.ok() };

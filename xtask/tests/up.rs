@@ -202,5 +202,9 @@ async fn everything_is_scraped_and_deals_are_counted() -> Result<()> {
         run(Command::new(&smoke).arg("--stack").arg(&folder).env("ALERTMANAGER_URL", "http://127.0.0.1:1"));
     let said = away.map_or_else(|error| error.to_string(), |said| format!("it succeeds: {said}"));
     assert!(said.contains("not ok 25 - Alertmanager is ready"), "{said}");
+    // Every panel shows something; a line takes more than one scrape.
+    let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/pictures");
+    let pictures = pictures.to_str().context("no path")?;
+    xtask(&["docs", "--images", pictures], &folder)?;
     Ok(())
 }

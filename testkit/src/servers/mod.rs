@@ -191,7 +191,10 @@ fn get_blocking(server: &'static Server) -> Result<Installed> {
 }
 
 /// Makes the folder `path` exactly once, whoever asks: `fill` gets an empty folder that is renamed when it is full.
-pub(crate) fn once(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+///
+/// # Errors
+/// When the folder or its lock cannot be made, and those of `fill`.
+pub fn once(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if path.exists() {
         return Ok(());
     }

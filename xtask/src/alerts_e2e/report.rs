@@ -14,6 +14,8 @@ const END: &str = "<!-- end -->\n";
 pub(super) struct Line {
     pub(super) fault: String,
     pub(super) alert: String,
+    /// Of which job, where several tell the same.
+    pub(super) job: Option<String>,
     pub(super) receiver: String,
     /// From the fault to the notification.
     pub(super) told: Duration,

@@ -32,13 +32,25 @@ pub(crate) fn run() -> Result<()> {
     fs::write(&file, output.stdout).with_context(|| format!("writing {}", file.display()))
 }
 
+/// What packages depend on is not newer than this: the same every time.
+const BEFORE: &str = "2026-11-20";
+
 /// Installs packages from npm into a folder, and no script of theirs runs.
 pub(crate) fn npm_install(folder: &Path, packages: &[&str]) -> Result<()> {
     let manifest = folder.join("package.json");
     fs::write(&manifest, "{\"private\": true, \"type\": \"module\"}\n")
         .with_context(|| format!("writing {}", manifest.display()))?;
     let status = Command::new("npm")
-        .args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--save-exact"])
+        .args([
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--save-exact",
+            "--before",
+            BEFORE,
+        ])
         .args(packages)
         .current_dir(folder)
         .status()

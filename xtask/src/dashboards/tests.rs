@@ -142,6 +142,18 @@ fn dashboards_are_classic_fixed_and_linked() -> Result<()> {
     Ok(())
 }
 
+/// Where nothing happened Grafana would draw an axis up to 100 of whatever it is.
+#[test]
+fn axes_of_zeros_have_a_scale() -> Result<()> {
+    for (name, panel) in panels()?.iter().filter(|(_, panel)| panel["type"] == "timeseries") {
+        let defaults = &panel["fieldConfig"]["defaults"];
+        assert_eq!(defaults["min"], 0, "{name}");
+        let top = [&defaults["max"], &defaults["custom"]["axisSoftMax"]].into_iter().find_map(Value::as_f64);
+        assert!(top.is_some_and(|top| top > 0.0), "{name} has no top");
+    }
+    Ok(())
+}
+
 #[test]
 fn panels_say_what_they_show() -> Result<()> {
     for (name, panel) in panels()? {

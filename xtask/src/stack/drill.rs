@@ -13,6 +13,19 @@ pub(crate) struct Drill {
     pub(crate) factor: u32,
     /// Where notifications go, each to the path of its receiver's name.
     pub(crate) sink: String,
+    /// What a stack on one machine does without.
+    pub(crate) extras: Option<Extras>,
+}
+
+/// URLs of services of others.
+#[derive(Clone, Debug)]
+pub(crate) struct Extras {
+    /// A language model, as OpenAI's.
+    pub(crate) model: String,
+    /// An API of listings of vehicles.
+    pub(crate) listings: String,
+    /// A Prometheus that takes what ours writes.
+    pub(crate) remote: String,
 }
 
 impl Drill {
@@ -97,7 +110,7 @@ mod tests {
 
     #[test]
     fn durations_are_shortened_and_nothing_else_is() {
-        let drill = Drill { factor: 5, sink: String::new() };
+        let drill = Drill { factor: 5, sink: String::new(), extras: None };
         for (line, shortened) in [
             ("for: 5m\n", "for: 60000ms\n"),
             ("  interval: 30s", "  interval: 6000ms"),
@@ -119,7 +132,7 @@ mod tests {
 
     #[test]
     fn every_receiver_tells_the_sink() {
-        let drill = Drill { factor: 5, sink: "http://sink".to_owned() };
+        let drill = Drill { factor: 5, sink: "http://sink".to_owned(), extras: None };
         let mut config = json!({
             "route": {"receiver": "a", "routes": [{"receiver": "null", "active_time_intervals": ["office-hours"]}]},
             "receivers": [{"name": "a", "slack_configs": [{}]}, {"name": "null"}],

@@ -33,6 +33,12 @@ pub(crate) fn configure(
         for file in rules::files(&folder.join("rules"))?.iter().chain([&config]) {
             drill.hasten_file(file)?;
         }
+        if let Some(extras) = &drill.extras {
+            let mut text =
+                fs::read_to_string(&config).with_context(|| format!("reading {}", config.display()))?;
+            text += &format!("remote_write: [{{url: '{}/api/v1/write'}}]\n", extras.remote);
+            fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
+        }
     }
     Ok(config)
 }

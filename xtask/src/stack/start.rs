@@ -7,10 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::Signal;
 use testkit::{
     http,
     postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres},
     process::{Process, ProcessBuilder, children},
+    proxy::FaultProxy,
     redis::Redis,
     servers::{self, Installed, workspace_root},
     user,
@@ -32,7 +34,7 @@ const SCRAPE_LIMIT: Duration = Duration::from_secs(90);
 
 /// The role and database of the backend, and the role of the business exporter: passwords of a development stack
 /// that listens on this machine only.
-const OWNER: &str = "autodealgenie";
+pub(crate) const OWNER: &str = "autodealgenie";
 const READER: &str = "business";
 
 /// Programs of this workspace.
@@ -63,12 +65,28 @@ impl Guard {
     }
 }
 
+/// How a part that speaks HTTP is started.
+#[derive(Clone)]
+struct Served {
+    name: String,
+    job: Option<String>,
+    builder: ProcessBuilder,
+    port: u16,
+    path: String,
+}
+
+/// Connections of the backend in a drill: when PostgreSQL answers late, many requests wait for it.
+const DRILL_POOL: &str = "40";
+
 /// A stack being started or running.
 pub(crate) struct Stack {
     folder: PathBuf,
     detach: bool,
     drill: Option<Drill>,
     guards: Vec<Guard>,
+    served: Vec<Served>,
+    /// In a drill, the backend's way to PostgreSQL.
+    pub(crate) way: Option<FaultProxy>,
     pub(crate) state: State,
 }
 
@@ -84,7 +102,15 @@ impl Drop for Stack {
 impl Stack {
     pub(crate) fn new(folder: PathBuf, detach: bool) -> Self {
         let runner = if detach { None } else { Identity::of(std::process::id()) };
-        Self { folder, detach, drill: None, guards: Vec::new(), state: State { runner, parts: Vec::new() } }
+        Self {
+            folder,
+            detach,
+            drill: None,
+            guards: Vec::new(),
+            served: Vec::new(),
+            way: None,
+            state: State { runner, parts: Vec::new() },
+        }
     }
 
     /// Makes it a drill.
@@ -106,11 +132,21 @@ impl Stack {
         let redis = step("start redis", self.redis()).await?;
         let backend = port(8000)?;
         let backend_url = format!("http://127.0.0.1:{backend}");
-        let builder = self
+        let mut way = database.clone();
+        let mut builder = self
             .program("autodealgenie-backend", &programs.backend)
             .args(["--listen", &format!("127.0.0.1:{backend}")])
-            .env("DATABASE_URL", format!("postgresql://{OWNER}:{OWNER}@{database}/{OWNER}"))
             .env("REDIS_URL", &redis);
+        if let Some(drill) = &self.drill {
+            let proxy = FaultProxy::start(database.parse().context("the address of PostgreSQL")?)?;
+            way = proxy.addr().to_string();
+            self.way = Some(proxy);
+            builder = builder.args(["--pool-size", DRILL_POOL]);
+            if let Some(extras) = &drill.extras {
+                builder = builder.args(["--llm-url", &extras.model, "--vehicle-data-url", &extras.listings]);
+            }
+        }
+        let builder = builder.env("DATABASE_URL", format!("postgresql://{OWNER}:{OWNER}@{way}/{OWNER}"));
         self.serve("autodealgenie-backend", Some("autodealgenie-backend"), builder, backend, "/health")
             .await?;
 
@@ -193,12 +229,29 @@ impl Stack {
         Ok(children(pid).into_iter().chain([pid]).collect())
     }
 
-    /// Lets Prometheus scrape another target of a job too.
-    pub(crate) fn add_target(&self, job: &str, address: &str) -> Result<()> {
+    /// Ends a part that was started as a process.
+    pub(crate) async fn stop(&self, name: &str, signal: Signal) -> Result<()> {
+        let part = self.state.parts.iter().find(|part| part.name == name);
+        part.with_context(|| format!("the stack has no {name}"))?.process.end(signal).await
+    }
+
+    /// Starts a part again that was stopped.
+    pub(crate) async fn restart(&mut self, name: &str) -> Result<()> {
+        let served = self.served.iter().find(|served| served.name == name);
+        let Served { name, job, builder, port, path } =
+            served.with_context(|| format!("the stack serves no {name}"))?.clone();
+        self.guards.retain(|guard| !matches!(guard, Guard::Process(process) if process.name() == name));
+        self.state.parts.retain(|part| part.name != name);
+        self.serve(&name, job.as_deref(), builder, port, &path).await
+    }
+
+    /// Lets Prometheus scrape other targets of a job too.
+    pub(crate) fn add_targets(&self, job: &str, addresses: &[String]) -> Result<()> {
         let part = self.state.parts.iter().find(|part| part.job.as_deref() == Some(job));
         let first = part.and_then(|part| part.url.strip_prefix("http://")).unwrap_or_default().to_owned();
         let folder = self.folder.join("prometheus/targets");
-        prometheus::write_targets(&folder, job, &[&first, address])
+        let addresses: Vec<&str> = [&first].into_iter().chain(addresses).map(String::as_str).collect();
+        prometheus::write_targets(&folder, job, &addresses)
     }
 
     /// The first part that has ended, with the end of its log.
@@ -261,7 +314,7 @@ impl Stack {
     }
 
     /// A connection to the database as its owner.
-    async fn owner(&mut self) -> Result<Client> {
+    pub(crate) async fn owner(&mut self) -> Result<Client> {
         self.database()?.client_as(OWNER, OWNER, OWNER).await
     }
 
@@ -347,6 +400,14 @@ impl Stack {
     ) -> Result<()> {
         let url = format!("http://127.0.0.1:{at}");
         let page = format!("{url}{path}");
+        self.served.retain(|served| served.name != name);
+        self.served.push(Served {
+            name: name.to_owned(),
+            job: job.map(str::to_owned),
+            builder: builder.clone(),
+            port: at,
+            path: path.to_owned(),
+        });
         let mut process = builder.spawn_as(self.detach)?;
         step(&format!("start {name}"), async {
             let answers = || async { http::get(&page).await.ok().filter(|answer| answer.status == 200) };
