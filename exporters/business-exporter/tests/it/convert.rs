@@ -6,9 +6,9 @@ use std::path::Path;
 use exposition::Page;
 use rstest::rstest;
 use testkit::peer::POSTGRES_EXPORTER;
-use testkit::postgres::{Postgres, in_full};
+use testkit::postgres::Postgres;
 
-use crate::{Definition, failure, run, server};
+use crate::support::{Definition, failure, run, server};
 
 const GOODS: &str = "
 CREATE TABLE goods (kind text, pieces int, moved_in int, moved_out int, weight int);
@@ -72,10 +72,7 @@ shop_weight_kg sort=bolt 0";
 async fn converted_definitions_give_the_same_samples(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     server.sql(GOODS).await?;
     for (format, expected, notes) in [
         ("sql_exporter", SQL_EXPORTER, &["shop_fixed: static_value"][..]),
@@ -103,10 +100,10 @@ async fn converted_definitions_give_the_same_samples(
 async fn the_queries_of_postgres_exporter_give_its_samples(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) || !POSTGRES_EXPORTER.is_here().await {
+    let Some(server) = server(major).await? else { return Ok(()) };
+    if !POSTGRES_EXPORTER.is_here().await {
         return Ok(());
     }
-    let server = server(major).await?;
     server.sql(GOODS).await?;
     let (page, text) = converted("postgres_exporter", &server).await?;
     assert!(text.contains("# not the same: shop_total_lasted: usage duration"), "{text}");

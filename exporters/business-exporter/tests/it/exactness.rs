@@ -19,7 +19,7 @@ use testkit::postgres::{MAJORS, Postgres, Version, in_full};
 use tokio::sync::watch;
 use tokio_postgres::{Client, NoTls};
 
-use crate::{Definition, failure, outcome};
+use crate::support::{Definition, failure, outcome};
 
 const WRITERS: usize = 8;
 const REPLICAS: usize = 2;

@@ -9,19 +9,16 @@ use nix::sys::signal::Signal;
 use rstest::rstest;
 use testkit::http::Request;
 use testkit::page::{promtool_findings, value};
-use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres, Version, in_full};
+use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD};
 
-use crate::{Definition, eventually, failure, outcome, server};
+use crate::support::{Definition, eventually, failure, outcome, server};
 
 #[rstest]
 #[tokio::test]
 async fn several_databases_are_one_page_and_fail_apart(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let (shop, mut stock) = (server(major).await?, server(major).await?);
+    let (Some(shop), Some(mut stock)) = (server(major).await?, server(major).await?) else { return Ok(()) };
     shop.sql("CREATE TABLE orders (id serial PRIMARY KEY); GRANT SELECT ON orders TO exporter").await?;
     let text = format!(
         "
@@ -97,10 +94,7 @@ queries: [{name: one, refresh: 1h, sql: SELECT 1 AS v, emit: [{family: one, valu
 async fn a_definition_is_read_again_and_a_bad_one_changes_nothing(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     server.sql("CREATE TABLE items (id serial PRIMARY KEY)").await?;
     let definition = Definition::new(COUNTED)?;
     definition.install(&server).await?;
@@ -155,10 +149,7 @@ async fn a_definition_is_read_again_and_a_bad_one_changes_nothing(
 #[rstest]
 #[tokio::test]
 async fn files_include_others(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     let definition = Definition::new("version: 1\ninclude: [conf.d/*.yml, more/last.yml]\n")?;
     let part = |name: &str| {
         format!(
@@ -206,10 +197,7 @@ async fn files_include_others(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> a
 async fn queries_run_where_they_make_sense(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let primary = Postgres::builder().version(Version::Major(major)).start().await?;
+    let Some(primary) = server(major).await? else { return Ok(()) };
     let standby = primary.standby().await?;
     let cases = [
         ("old", "{max_version: 13}"),
@@ -281,10 +269,7 @@ queries:
 async fn every_type_of_family_can_be_filled(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     let exporter = Definition::new(TYPES)?.exporter(&server.dsn()).await?;
     let page = exporter.scrape(10.0).await?;
     for (name, labels, expected) in [
@@ -331,10 +316,7 @@ async fn every_type_of_family_can_be_filled(
 async fn a_rotated_connection_string_needs_no_restart(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     let text = "
 version: 1
 database: {dsn: {file: FOLDER/dsn}}
