@@ -1,4 +1,4 @@
-//! Queries that run beside the scrapes, and what is checked before the exporter runs.
+//! Queries that run beside the scrapes, and secrets that change meanwhile.
 
 use exposition::Page;
 use rstest::rstest;
@@ -71,40 +71,6 @@ queries:
             };
             eventually(exporter, &format!("{shown:?} and {ending} after {change:?}"), is_so).await?;
         }
-    }
-    Ok(())
-}
-
-#[rstest]
-#[tokio::test]
-async fn the_role_is_looked_at(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
-    let Some(server) = server(major).await? else { return Ok(()) };
-    server.sql("CREATE TABLE t (a int); GRANT SELECT, INSERT ON t TO exporter").await?;
-    let text = "
-version: 1
-database: {role_check: strict}
-families: [{name: rows, type: gauge, help: A.}]
-queries: [{name: rows, refresh: 1h, sql: SELECT count(*) AS v FROM t, emit: [{family: rows, value: v}]}]
-";
-    let definition = Definition::new(text)?;
-    let output = definition.run(&["check", "--connect"], Some(&server.dsn()))?;
-    let said = String::from_utf8(output.stdout.clone())?;
-    assert!(output.status.success(), "{said} {:?}", failure(&output));
-    for line in ["# warning: the role may write t;", "# query rows: Aggregate  (cost=", "\nrows 0\n"] {
-        assert!(said.contains(line), "{line} is missing: {said}");
-    }
-    let output = definition.run(&["check", "--connect"], Some(&server.admin_dsn("postgres")))?;
-    let said = String::from_utf8(output.stdout.clone())?;
-    let (code, message) = failure(&output);
-    assert_eq!(code, Some(1), "{said} {message}");
-    assert!(said.contains("# warning: the role is a superuser"), "{said}");
-    assert!(message.contains("role_check: strict refuses"), "{message}");
-    assert!(!said.contains("\nrows 0"), "{said}");
-    // Nor in the background.
-    let exporter = definition.exporter(&server.admin_dsn("postgres")).await?;
-    for _ in 0..2 {
-        let page = exporter.scrape(10.0).await?;
-        assert_eq!((page.value("rows", &[]), value(&page, "business_exporter_up", &[])?), (None, 0.0));
     }
     Ok(())
 }

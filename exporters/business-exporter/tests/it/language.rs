@@ -249,6 +249,7 @@ version: 1
 families:
 - {name: wait_seconds, type: histogram, help: A., unit: seconds, buckets: [0.5, 1, 10], labels: {queue: {values: [a, b, c]}}, init: zero}
 - {name: bare, type: histogram, help: A., buckets: [1]}
+- {name: open_price_usd, type: gaugehistogram, help: A., buckets: [10]}
 - {name: release_info, type: info, help: A., labels: [version, codename]}
 - {name: mood, type: stateset, help: A., states: [good, bad], labels: [who]}
 - {name: wrong, type: histogram, help: A., buckets: [1]}
@@ -257,6 +258,7 @@ queries:
   sql: SELECT * FROM (VALUES ('a', 0.5, 2, 0.7), ('a', 10, 1, 4.0), ('a', NULL, 1, 20), ('b', 1, 5, 4.5)) AS t (queue, le, n, total)
   emit: [{family: wait_seconds, le: le, count: n, sum: total, labels: [queue]}]
 - {name: bare, sql: 'SELECT 1 AS le, 3 AS n', emit: [{family: bare, le: le, count: n}]}
+- {name: prices, sql: 'SELECT 10 AS le, 2 AS n, -5 AS total UNION ALL SELECT NULL, 1, 30', emit: [{family: open_price_usd, le: le, count: n, sum: total}]}
 - {name: release, sql: \"SELECT '1.2' AS version, 'ada' AS codename\", emit: [{family: release_info, labels: [version, codename]}]}
 - name: moods
   sql: SELECT * FROM (VALUES ('ada', 'good'), ('bob', 'bad'), ('cyd', 'odd')) AS t (who, mood)
@@ -283,6 +285,10 @@ async fn every_type_of_family_can_be_filled(
         ("wait_seconds_sum", &[("queue", "b")], 4.5),
         ("wait_seconds_count", &[("queue", "c")], 0.0),
         ("bare_count", &[], 3.0),
+        ("open_price_usd_bucket", &[("le", "10")], 2.0),
+        ("open_price_usd_bucket", &[("le", "+Inf")], 3.0),
+        ("open_price_usd_gcount", &[], 3.0),
+        ("open_price_usd_gsum", &[], 25.0),
         ("release_info", &[("version", "1.2"), ("codename", "ada")], 1.0),
         ("mood", &[("who", "ada"), ("mood", "good")], 1.0),
         ("mood", &[("who", "ada"), ("mood", "bad")], 0.0),
@@ -304,7 +310,13 @@ async fn every_type_of_family_can_be_filled(
         .header("accept", "application/openmetrics-text; version=1.0.0");
     let text = exporter.send(request).await?.text;
     exposition::parse::openmetrics(&text)?;
-    for line in ["# TYPE release info\n", "# TYPE mood stateset\n", "mood{who=\"ada\",mood=\"good\"} 1\n"] {
+    for line in [
+        "# TYPE release info\n",
+        "# TYPE mood stateset\n",
+        "mood{who=\"ada\",mood=\"good\"} 1\n",
+        "# TYPE open_price_usd gaugehistogram\n",
+        "open_price_usd_gsum 25\n",
+    ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
     Ok(())
