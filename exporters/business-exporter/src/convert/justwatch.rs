@@ -48,7 +48,7 @@ const COLUMN: &str = "col";
 /// The labels that every series has beside it: what is in the connection's address, and the job.
 const FIXED: [&str; 5] = ["driver", "host", "database", "user", "sql_job"];
 
-pub(super) fn convert(file: File) -> Converted {
+pub(super) fn convert(file: &File) -> Converted {
     let mut converted = Converted::default();
     let addresses: BTreeSet<&String> = file.jobs.iter().flat_map(|job| &job.connections).collect();
     let several = addresses.len() > 1;

@@ -38,7 +38,7 @@ pub enum Format {
 pub fn convert(path: &Path, format: Format) -> Result<String, ConfigError> {
     let converted = match format {
         Format::SqlExporter => sql_exporter::convert(config::load(path)?),
-        Format::Justwatch => justwatch::convert(config::load(path)?),
+        Format::Justwatch => justwatch::convert(&config::load(path)?),
         Format::QueryExporter => query_exporter::convert(&config::load(path)?),
         Format::PostgresExporter => postgres_exporter::convert(config::load(path)?),
         Format::PgExporter => pg_exporter::convert(config::load(path)?),

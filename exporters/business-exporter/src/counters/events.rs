@@ -86,6 +86,8 @@ struct Table {
     counted: Option<Instant>,
     /// Why it did not the last time.
     problem: Option<String>,
+    /// When late rows were last looked for, whether that succeeded or not.
+    audit: Option<Instant>,
     /// Age of the watermark.
     age: Option<f64>,
     late: f64,
@@ -270,10 +272,7 @@ impl Events {
             maybe(sql, writing)
         };
         let steps = join_all(tables.iter().map(step));
-        let audits = join_all(tables.iter().map(|(standing, _)| {
-            let sound = standing.problem.is_none();
-            maybe(self.sql.checkpoint.audit(standing).filter(|_| sound), writing)
-        }));
+        let audits = join_all(self.audits(&tables, now).into_iter().map(|sql| maybe(Some(sql), writing)));
         let compared = self.is_compared_before(now) || !ledger;
         let stocks = self.sql.stocks.iter().filter(|_| !compared);
         let stocks =
@@ -281,7 +280,6 @@ impl Events {
         let (folded, steps, _, read, intact, enums, stocks) = futures_util::join!(
             maybe(self.due(now), writing),
             steps,
-            // One that takes too long is made another time.
             audits,
             session.query(&self.sql.read, &limits),
             maybe(ledger.then(|| self.sql.intact.clone()), limits),
@@ -326,6 +324,24 @@ impl Events {
             state.restart = state.publication.epoch().map(str::to_owned);
         }
         Ok(self.publish(&mut state, mode, now))
+    }
+
+    /// What looks for late rows. A table that is too large to be read in time is not read again at once: that would cost
+    /// the whole limit each time.
+    fn audits(&self, tables: &[(Standing, String)], now: Instant) -> Vec<String> {
+        let interval = self.counters.reconcile_interval.get();
+        let mut state = self.state();
+        let sound = tables.iter().map(|(standing, _)| standing).filter(|standing| standing.problem.is_none());
+        let due = sound.filter_map(|standing| {
+            let sql = self.sql.checkpoint.audit(standing)?;
+            let table = state.tables.entry(standing.source.clone()).or_default();
+            let tried = table.audit.is_some_and(|at| now.saturating_duration_since(at) < interval);
+            (!tried).then(|| {
+                table.audit = Some(now);
+                sql
+            })
+        });
+        due.collect()
     }
 
     /// Counts whole tables, each at most once in a while.

@@ -387,6 +387,28 @@ async fn the_strongest_mode_that_the_role_can_use_is_taken(
     Ok(())
 }
 
+#[tokio::test]
+async fn an_audit_that_takes_too_long_is_not_made_again_at_once() -> anyhow::Result<()> {
+    let Some((server, definition)) = checkpoint(MAJORS[MAJORS.len() - 1]).await? else { return Ok(()) };
+    server.sql("INSERT INTO items SELECT FROM generate_series(1, 1000000)").await?;
+    let hasty = SHOP.replace("reconcile_interval: 0s", "reconcile_interval: 1h");
+    let hasty = Definition::new(&format!("{hasty}defaults: {{timeout: 20ms}}\n"))?;
+    let cancelled = || server.log().matches("audits = w.audits + 1").count();
+    let exporter = hasty.exporter(&server.dsn()).await?;
+    let first = eventually(&exporter, "audited", |_| cancelled() > 0).await?;
+    for _ in 0..5 {
+        exporter.scrape(10.0).await?;
+    }
+    assert_eq!(cancelled(), 1, "{first:?}\n{}", server.log());
+    // With time enough it is made.
+    let audits = "SELECT audits FROM business_exporter.watermark WHERE source = 'public.items'";
+    assert_eq!(server.psql(audits).await?.as_deref(), Some("0"));
+    let patient = definition.exporter(&server.dsn()).await?;
+    patient.scrape(10.0).await?;
+    assert_ne!(server.psql(audits).await?.as_deref(), Some("0"));
+    Ok(())
+}
+
 /// Blocks of the table that were read by sessions that are over: a session says what it read when it ends.
 async fn blocks_read(server: &Postgres) -> anyhow::Result<u64> {
     let client = server.client().await?;
