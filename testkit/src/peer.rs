@@ -34,6 +34,8 @@ pub struct Peer {
     /// The environment variable that names a binary to use instead of the fetched one.
     pub variable: &'static str,
     binary: &'static str,
+    /// What it says of its version; Debian's build of some says none.
+    says: &'static str,
 }
 
 /// What `pg-exporter --compat=0.19` is compared with.
@@ -42,6 +44,7 @@ pub const POSTGRES_EXPORTER: Peer = Peer {
     version: "0.19.1",
     variable: "PG_PEER",
     binary: "prometheus-postgres-exporter",
+    says: " 0.19.1",
 };
 
 /// What `redis-exporter --compat=1.86` is compared with.
@@ -50,10 +53,20 @@ pub const REDIS_EXPORTER: Peer = Peer {
     version: "1.86.0",
     variable: "REDIS_PEER",
     binary: "prometheus-redis-exporter",
+    says: " 1.86.0",
+};
+
+/// justwatchcom's sql_exporter, whose files `business-exporter convert` reads.
+pub const SQL_EXPORTER: Peer = Peer {
+    name: "sql_exporter",
+    version: "0.9",
+    variable: "SQL_PEER",
+    binary: "prometheus-sql-exporter",
+    says: "sql_exporter, version",
 };
 
 /// Every peer.
-pub const PEERS: [Peer; 2] = [POSTGRES_EXPORTER, REDIS_EXPORTER];
+pub const PEERS: [Peer; 3] = [POSTGRES_EXPORTER, REDIS_EXPORTER, SQL_EXPORTER];
 
 impl Peer {
     /// Its binary: the one that the variable names, or else the one in the cache of servers, fetched when it is not
@@ -67,7 +80,7 @@ impl Peer {
             None => servers::get(self.name).await?.binary(self.binary),
         };
         let said = says(&binary)?;
-        if !said.contains(&format!(" {}", self.version)) {
+        if !said.contains(self.says) {
             bail!(
                 "{} is not {} {}: it says {:?}. Name one that is in {}",
                 binary.display(),

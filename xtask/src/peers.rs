@@ -1,4 +1,4 @@
-//! `cargo xtask peers`: fetches postgres_exporter and redis_exporter, which tests and `bench` run beside ours.
+//! `cargo xtask peers`: fetches postgres_exporter, redis_exporter and sql_exporter, which tests and `bench` run beside ours.
 
 use anyhow::Result;
 use testkit::peer::PEERS;

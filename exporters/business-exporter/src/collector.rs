@@ -12,14 +12,22 @@ use pg_client::{Limits, Row, Rows};
 use tokio::time::Instant;
 
 use crate::definition::{
-    Emission, FamilyDefinition, NullValue, QueryDefinition, Requirements, Role, RoleCheck, Values,
+    Emission, FamilyDefinition, NullValue, QueryDefinition, Requirements, Role, Schedule, Values,
 };
 use crate::domain::{Admitted, NULL_LABEL};
-use crate::session::{Kept, check_role, connect_error};
+use crate::durations::Durations;
+use crate::role::RoleRule;
+use crate::session::{Kept, connect_error};
 use crate::target::Target;
 
 /// How long a query in the background may wait for its connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long what the planner expected of a query is taken as still true.
+const COST_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Start of the names of columns that say which rows are for an emission.
+const WHEN: &str = "business_exporter_when_";
 
 /// One query of the definition.
 pub struct QueryCollector {
@@ -29,7 +37,11 @@ pub struct QueryCollector {
     /// What tells whether the query makes sense here.
     probe: Option<String>,
     rows: Mutex<Option<usize>>,
+    /// What the planner expected last, and when.
+    cost: Mutex<Option<(Instant, f64)>>,
     refreshed: Mutex<Refreshed>,
+    /// Of its runs.
+    pub durations: Durations,
 }
 
 /// What a query in the background came to.
@@ -37,9 +49,8 @@ pub struct QueryCollector {
 struct Refreshed {
     /// Why the last run failed, if it did.
     error: Option<CollectError>,
-    /// When the last run that did not fail ended, and what it gave.
-    data: Option<(Instant, Snapshot)>,
-    duration: Duration,
+    /// When the last run that did not fail ended, until when it may be shown, and what it gave.
+    data: Option<(Instant, Instant, Snapshot)>,
 }
 
 impl QueryCollector {
@@ -49,10 +60,16 @@ impl QueryCollector {
         // The parentheses make anything but one reading statement a syntax error, and the server stops at the limit:
         // a result that is too large is never made, nor sent.
         let limit = query.max_rows.saturating_add(1);
-        let sql = format!("SELECT * FROM (\n{}\n) AS q LIMIT {limit}", query.sql);
+        let conditions: String = (0..)
+            .zip(&query.emit)
+            .filter_map(|(index, emission)| Some((index, emission.when.as_ref()?)))
+            .map(|(index, when): (usize, _)| format!(", ({when}\n) AS {WHEN}{index}"))
+            .collect();
+        let sql = format!("SELECT *{conditions} FROM (\n{}\n) AS q LIMIT {limit}", query.sql);
         let spec = Spec { name, doc: "", default_enabled: true };
         let probe = probe(&query.requires);
-        QueryCollector { spec, query, sql, probe, rows: Mutex::default(), refreshed: Mutex::default() }
+        let (rows, cost, refreshed, durations) = Default::default();
+        QueryCollector { spec, query, sql, probe, rows, cost, refreshed, durations }
     }
 
     /// Rows of the last result; none when the query failed before it had any.
@@ -60,44 +77,44 @@ impl QueryCollector {
         *self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pause between runs in the background, if that is where it runs.
-    pub fn refresh(&self) -> Option<Duration> {
-        self.query.refresh
+    /// When it runs in the background, if that is where it runs.
+    pub fn schedule(&self) -> Option<&Schedule> {
+        self.query.schedule.as_ref()
     }
 
-    /// Runs it in the background, and keeps what it gave.
-    pub async fn run_in_background(&self, target: &Target, check: RoleCheck) {
+    /// Runs it in the background, and keeps what it gave. Gives the pause until the next run.
+    pub async fn run_in_background(&self, target: &Target, role: RoleRule) -> Duration {
         let started = Instant::now();
         let deadline = started + CONNECT_LIMIT + self.query.timeout;
         let run = async {
             let lease = target.lease_patiently(deadline).await.map_err(|error| connect_error(&error))?;
-            check_role(&lease, check)?;
-            self.run(&Kept::new(lease, deadline)).await
+            self.run(&Kept::new(lease, deadline, role).await?).await
         };
         let result = run.await;
+        self.durations.observe(started.elapsed());
+        let pause = self.query.schedule.as_ref().map(Schedule::pause).unwrap_or_default();
         let mut refreshed = self.refreshed();
-        refreshed.duration = started.elapsed();
         match result {
             Ok(snapshot) => {
-                refreshed.data = Some((Instant::now(), snapshot));
+                let now = Instant::now();
+                refreshed.data = Some((now, now + pause + self.query.hold_max, snapshot));
                 refreshed.error = None;
             }
             Err(error) => refreshed.error = Some(error),
         }
+        pause
     }
 
     /// The last result of a query in the background, unless it is too old.
     pub fn held(&self) -> Option<Snapshot> {
         let refreshed = self.refreshed();
-        let (at, snapshot) = refreshed.data.as_ref()?;
-        (at.elapsed() <= self.query.hold_max + self.query.refresh?).then(|| snapshot.clone())
+        let (_, until, snapshot) = refreshed.data.as_ref()?;
+        (Instant::now() <= *until).then(|| snapshot.clone())
     }
 
-    /// Age of the last result, and duration of the last run, of a query in the background.
-    pub fn background(&self) -> Option<(Option<Duration>, Duration)> {
-        self.query.refresh?;
-        let refreshed = self.refreshed();
-        Some((refreshed.data.as_ref().map(|(at, _)| at.elapsed()), refreshed.duration))
+    /// Age of the last result of a query in the background.
+    pub fn age(&self) -> Option<Duration> {
+        self.refreshed().data.as_ref().map(|(at, ..)| at.elapsed())
     }
 
     fn refreshed(&self) -> MutexGuard<'_, Refreshed> {
@@ -109,7 +126,7 @@ impl QueryCollector {
         let refreshed = self.refreshed();
         match (&refreshed.error, &refreshed.data) {
             (Some(error), _) => Err(error.clone()),
-            (None, Some((_, snapshot))) => Ok(snapshot.clone()),
+            (None, Some((.., snapshot))) => Ok(snapshot.clone()),
             (None, None) => Ok(Snapshot::new()),
         }
     }
@@ -131,6 +148,7 @@ impl QueryCollector {
         if !self.makes_sense(session, &limits).await? {
             return Ok(Snapshot::new());
         }
+        self.check_cost(session, &limits).await?;
         let rows = session.query(&self.sql, &limits).await.map_err(|mut error| {
             if matches!(error.outcome, Outcome::Timeout | Outcome::LockTimeout) {
                 let QueryDefinition { timeout, lock_timeout, .. } = &self.query;
@@ -146,10 +164,40 @@ impl QueryCollector {
             return Err(CollectError::new(Outcome::Error, message));
         }
         let mut snapshot = Snapshot::new();
-        for emission in &self.query.emit {
-            self.emit(emission, &rows, &mut snapshot)?;
+        for (index, emission) in self.query.emit.iter().enumerate() {
+            let when = emission.when.as_ref().and_then(|_| rows.column(&format!("{WHEN}{index}")));
+            self.emit(emission, when, &rows, &mut snapshot)?;
         }
         Ok(snapshot)
+    }
+
+    /// That the planner expects no more of the query than it may cost, now or not long ago.
+    async fn check_cost(&self, session: &Kept, limits: &Limits) -> Result<(), CollectError> {
+        let Some(max) = self.query.max_cost else { return Ok(()) };
+        let known = *self.cost.lock().unwrap_or_else(PoisonError::into_inner);
+        let cost = match known.filter(|(at, _)| at.elapsed() <= COST_INTERVAL) {
+            Some((_, cost)) => cost,
+            None => {
+                let plan = session.query(&format!("EXPLAIN (FORMAT JSON) {}", self.sql), limits).await?;
+                let plan = plan.first().and_then(|row| row.get(0)).unwrap_or_default();
+                let plan: serde_json::Value = serde_json::from_str(plan).unwrap_or_default();
+                let Some(cost) = plan[0]["Plan"]["Total Cost"].as_f64() else {
+                    return Err(failure("the server's plan of the query has no total cost".to_owned()));
+                };
+                *self.cost.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), cost));
+                cost
+            }
+        };
+        match cost > max {
+            true => Err(CollectError::new(
+                Outcome::TooCostly,
+                format!(
+                    "the planner expects a cost of {cost:.0}, more than max_cost = {max}; \
+                     see `check --connect` for the plan, or set max_cost of the query"
+                ),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Whether the query is to be run on this server.
@@ -173,14 +221,21 @@ impl QueryCollector {
         Ok(role.is_none_or(|role| says(0) == (role == Role::Standby)) && says(2))
     }
 
-    fn emit(&self, emission: &Emission, rows: &Rows, snapshot: &mut Snapshot) -> Result<(), CollectError> {
+    /// Adds what the rows give a family; `when` is the column that says which of them.
+    fn emit(
+        &self,
+        emission: &Emission,
+        when: Option<usize>,
+        rows: &Rows,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), CollectError> {
         let family = &emission.family;
         let column = |name: &String| find(family, rows, name);
         let sources = emission.labels.iter().map(|(label, name)| Ok((label.as_str(), column(name)?)));
         let sources = sources.collect::<Result<Vec<_>, CollectError>>()?;
         if let Values::Buckets { le, count, sum } = &emission.values {
             let columns = (column(le)?, column(count)?, sum.as_ref().map(column).transpose()?);
-            return self.emit_histogram(emission, rows, &sources, columns, snapshot);
+            return self.emit_histogram(emission, when, rows, &sources, columns, snapshot);
         }
         // One more label, with the values that it has.
         let (extra, values): (Option<&str>, Vec<Sample<'_>>) = match &emission.values {
@@ -209,7 +264,7 @@ impl QueryCollector {
                 }
             }
         }
-        for row in rows.iter() {
+        for row in chosen(rows, when) {
             let current = state.map(|state| row.get(state).unwrap_or(NULL_LABEL));
             if current.is_some_and(|current| family.states.iter().all(|known| known != current)) {
                 family.rejections.count();
@@ -245,6 +300,7 @@ impl QueryCollector {
     fn emit_histogram(
         &self,
         emission: &Emission,
+        when: Option<usize>,
         rows: &Rows,
         sources: &[(&str, usize)],
         (le, count, sum): (usize, usize, Option<usize>),
@@ -260,7 +316,7 @@ impl QueryCollector {
                 histograms.insert(labels.into_iter().chain(fixed).collect(), empty());
             }
         }
-        for row in rows.iter() {
+        for row in chosen(rows, when) {
             let bound = match row.get(le) {
                 None => f64::INFINITY,
                 Some(_) => self.value(row, le, rows)?.unwrap_or(f64::INFINITY),
@@ -341,7 +397,7 @@ impl Collector<Kept> for QueryCollector {
     }
 
     fn collect<'a>(&'a self, session: &'a Kept) -> BoxFuture<'a, Result<Snapshot, CollectError>> {
-        match self.query.refresh {
+        match self.query.schedule {
             None => self.run(session).boxed(),
             Some(_) => std::future::ready(self.kept()).boxed(),
         }
@@ -418,10 +474,15 @@ fn names<'a>(emission: &'a Emission, sources: &'a [(&'a str, usize)]) -> impl It
     sources.iter().map(|(label, _)| *label).chain(fixed)
 }
 
+/// The rows of which a column says so; without one, all.
+fn chosen(rows: &Rows, when: Option<usize>) -> impl Iterator<Item = Row<'_>> {
+    rows.iter().filter(move |row| when.is_none_or(|column| row.get(column) == Some("t")))
+}
+
 /// The place of a column.
 fn find(family: &FamilyDefinition, rows: &Rows, name: &String) -> Result<usize, CollectError> {
     rows.column(name).ok_or_else(|| {
-        let columns: Vec<&str> = rows.columns().collect();
+        let columns: Vec<&str> = rows.columns().filter(|name| !name.starts_with(WHEN)).collect();
         failure(format!("{}: no column {name:?}; there are {columns:?}", family.desc.name))
     })
 }

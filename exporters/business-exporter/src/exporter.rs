@@ -1,12 +1,13 @@
 //! All databases of a definition on one page, and the definition that may be read again.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use exporter_kit::app::Reload;
+use exporter_kit::app::{Handler, Reload, json};
 use exporter_kit::collector::BoxFuture;
 use exporter_kit::page::Page;
 use exporter_kit::scrape::{Pages, Scraper, Selection};
@@ -54,6 +55,9 @@ pub struct Exporter {
 pub struct Loaded {
     databases: Vec<Arc<Scraper<Queries>>>,
     families: Families,
+    const_labels: BTreeMap<String, String>,
+    /// The definition as it works, without secrets.
+    effective: serde_json::Value,
     hash: String,
     at: SystemTime,
 }
@@ -64,7 +68,8 @@ impl Loaded {
     /// # Errors
     /// When a database's secrets cannot be read or used.
     pub fn new(definitions: Definitions, max_series: Option<usize>) -> anyhow::Result<Loaded> {
-        let Definitions { databases, families, hash } = definitions;
+        let effective = definitions.effective();
+        let Definitions { databases, families, const_labels, hash } = definitions;
         let scraper = |definition: definition::Definition| {
             let name = definition.database.name.clone();
             let target = Target::new(&definition.database).with_context(|| format!("database {name}"))?;
@@ -72,7 +77,7 @@ impl Loaded {
             Ok(Scraper::with_max_series(queries, |_| {}, max_series))
         };
         let databases = databases.into_iter().map(scraper).collect::<anyhow::Result<_>>()?;
-        Ok(Loaded { databases, families, hash, at: SystemTime::now() })
+        Ok(Loaded { databases, families, const_labels, effective, hash, at: SystemTime::now() })
     }
 
     /// What all databases say.
@@ -82,8 +87,17 @@ impl Loaded {
         for of_database in join_all(pages).await {
             page.append(of_database.snapshot().clone());
         }
+        self.label(&mut page);
         page.seal();
         page
+    }
+
+    /// Puts the labels that every sample has on what is on a page.
+    fn label(&self, page: &mut Snapshot) {
+        if !self.const_labels.is_empty() {
+            let labels = self.const_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            page.add_labels(&labels.collect::<Vec<_>>());
+        }
     }
 
     /// What failed in the last pass, a sentence each.
@@ -113,6 +127,15 @@ impl Exporter {
 
     fn loaded(&self) -> Arc<Loaded> {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Answers with the definition as it works, without secrets.
+    pub fn config(self: &Arc<Self>) -> Handler {
+        let exporter = Arc::clone(self);
+        Arc::new(move |_| {
+            let loaded = exporter.loaded();
+            Box::pin(async move { json(&loaded.effective) })
+        })
     }
 
     /// Reads the definition again. One that cannot be used leaves everything as it is.
@@ -150,19 +173,22 @@ impl Exporter {
     fn finish(&self, loaded: &Loaded, page: &mut Snapshot) {
         let dropped = page.duplicates();
         let duplicates = self.duplicates.fetch_add(dropped, Ordering::Relaxed) + dropped;
-        let table = page.table(&["family"]);
+        let mut own = Snapshot::new();
+        let table = own.table(&["family"]);
         let rejected = table.column(&REJECTED);
         for (name, family) in &loaded.families {
             table.row(&[name]).set(rejected, family.rejections.get() as f64);
         }
-        page.sample(&DUPLICATES, duplicates as f64);
-        let table = page.table(&["hash"]);
+        own.sample(&DUPLICATES, duplicates as f64);
+        let table = own.table(&["hash"]);
         let config = table.column(&CONFIG);
         table.row(&[&loaded.hash]).set(config, 1.0);
-        page.sample(&RELOAD, f64::from(u8::from(!self.failed.load(Ordering::Relaxed))));
-        page.sample(&RELOAD_TIME, loaded.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
-        process::append(page);
-        page.append(build_info("business_exporter", &[]));
+        own.sample(&RELOAD, f64::from(u8::from(!self.failed.load(Ordering::Relaxed))));
+        own.sample(&RELOAD_TIME, loaded.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+        process::append(&mut own);
+        own.append(build_info("business_exporter", &[]));
+        loaded.label(&mut own);
+        page.append(own);
     }
 }
 

@@ -5,9 +5,11 @@
 //! - [`domain`]: what values a label may have.
 //! - [`counters`]: events of tables, counted in the database.
 //! - [`collector`]: runs one query and turns its rows into samples.
+//! - [`durations`]: how long a query took, since the start.
 //! - [`background`]: the queries that run beside the scrapes.
 //! - [`check`]: what is found out with a connection before the exporter runs.
 //! - [`target`]: how to get into a database, with secrets that may change.
+//! - [`role`]: what a role may do that an exporter need not.
 //! - [`session`]: the kept connection, for the length of one pass.
 //! - [`source`]: a database as the scrape engine sees it.
 //! - [`exporter`]: all databases on one page, and the definition that may be read again.
@@ -23,8 +25,10 @@ pub mod convert;
 pub mod counters;
 pub mod definition;
 pub mod domain;
+pub mod durations;
 pub mod exporter;
 pub mod keys;
+pub mod role;
 pub mod session;
 pub mod source;
 pub mod target;

@@ -11,6 +11,7 @@ use business_exporter::counters::{ddl, stock};
 use business_exporter::definition::{self, Definition, Definitions};
 use business_exporter::exporter::{Exporter, Loaded};
 use business_exporter::keys;
+use business_exporter::role::{Excess, RoleRule};
 use business_exporter::target::Target;
 use exporter_kit::app::{App, Failure, OrFailure, block_on, exit, healthcheck};
 use exporter_kit::scrape::Selection;
@@ -146,8 +147,8 @@ async fn check_connected(cli: &Cli, definitions: Definitions) -> Result<(), Fail
         let session = connect(definition).await?;
         let name = &definition.database.name;
         println!("# {name}: PostgreSQL {} at {}", session.server_version(), session.host());
-        for finding in check::role(&session).await.or_failed()? {
-            println!("# warning: {finding}; an exporter needs to read only");
+        for Excess { what, remedy } in RoleRule::new(definition).excesses(&session).await.or_failed()? {
+            println!("# warning: the role {what}, which an exporter need not: {remedy}");
         }
         for (query, plan) in check::plans(&session, definition).await.or_failed()? {
             println!("# query {query}: {plan}");
@@ -164,13 +165,13 @@ async fn serve(cli: &Cli, definitions: Definitions) -> Result<(), Failure> {
     let loaded = Loaded::new(definitions, max_series).or_misconfigured()?;
     let exporter = Exporter::new(cli.config.clone(), max_series, loaded);
     let app = App::new("business-exporter", "Business exporter", web);
-    app.metrics(&exporter).reload(exporter.reload()).run().await
+    app.metrics(&exporter).route("/-/config", exporter.config()).reload(exporter.reload()).run().await
 }
 
 #[expect(clippy::print_stdout, reason = "the page is what the command is for")]
 async fn once(cli: &Cli, mut definitions: Definitions) -> Result<(), Failure> {
     for query in definitions.databases.iter_mut().flat_map(|definition| &mut definition.queries) {
-        query.refresh = None;
+        query.schedule = None;
     }
     let loaded = Loaded::new(definitions, cli.web.max_series).or_misconfigured()?;
     let page = loaded.page(&Selection::ALL, Instant::now() + cli.web.scrape_timeout.get()).await;

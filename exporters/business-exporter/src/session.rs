@@ -3,24 +3,31 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use exporter_kit::collector::{CollectError, Outcome};
-use pg_client::{ConnectError, ConnectErrorKind, Lease, Limits, QueryError, QueryErrorKind, Rows, Session};
+use pg_client::{ConnectError, ConnectErrorKind, Lease, Limits, QueryError, QueryErrorKind, Rows};
 use tokio::sync::RwLock;
 use tokio::time::Instant;
 
-use crate::definition::RoleCheck;
+use crate::role::RoleRule;
 
 /// The session of one pass.
 pub struct Kept {
     /// An error after a reconnect that failed.
     lease: RwLock<Result<Lease, CollectError>>,
     deadline: Instant,
+    role: RoleRule,
     answered: AtomicBool,
 }
 
 impl Kept {
     /// A lease until the deadline of the pass.
-    pub fn new(lease: Lease, deadline: Instant) -> Kept {
-        Kept { lease: RwLock::new(Ok(lease)), deadline, answered: AtomicBool::new(false) }
+    ///
+    /// # Errors
+    /// When its role may not be used.
+    pub async fn new(lease: Lease, deadline: Instant, role: RoleRule) -> Result<Kept, CollectError> {
+        if !lease.is_reused() {
+            role.enforce(&lease).await?;
+        }
+        Ok(Kept { lease: RwLock::new(Ok(lease)), deadline, role, answered: AtomicBool::new(false) })
     }
 
     /// When the pass ends.
@@ -67,23 +74,13 @@ impl Kept {
         if slot.as_ref().is_ok_and(Lease::is_reused) {
             let replacing = Err(CollectError::new(Outcome::Connection, "the connection was lost"));
             if let Ok(lease) = std::mem::replace(&mut *slot, replacing) {
-                *slot = lease.renew(self.deadline).await.map_err(|error| connect_error(&error));
+                *slot = match lease.renew(self.deadline).await {
+                    Ok(lease) => self.role.enforce(&lease).await.map(|()| lease),
+                    Err(error) => Err(connect_error(&error)),
+                };
             }
         }
     }
-}
-
-/// That the role of a session may be used.
-///
-/// # Errors
-/// What to do instead.
-pub fn check_role(session: &Session, check: RoleCheck) -> Result<(), CollectError> {
-    if check == RoleCheck::Strict && session.is_superuser() == Some(true) {
-        let message =
-            "the role is a superuser, which role_check: strict refuses; give the exporter a role of its own";
-        return Err(CollectError::new(Outcome::Permission, message));
-    }
-    Ok(())
 }
 
 /// Why there is no session, as the engine wants to hear it.

@@ -12,18 +12,18 @@ use tokio::time::Instant;
 use crate::background;
 use crate::collector::QueryCollector;
 use crate::counters::events::{self, Events, EventsCollector};
-use crate::definition::{Definition, RoleCheck};
-use crate::session::{Kept, check_role, connect_error};
+use crate::definition::Definition;
+use crate::durations::{self, Durations};
+use crate::role::RoleRule;
+use crate::session::{Kept, connect_error};
 use crate::target::Target;
 
 const UP: Desc = Desc::gauge("business_exporter_up", "Whether the database answered in the last scrape.");
-const DURATION: Desc =
-    Desc::gauge("business_exporter_query_duration_seconds", "Duration of a query in the last scrape.");
 const SUCCESS: Desc =
     Desc::gauge("business_exporter_query_success", "Whether a query succeeded in the last scrape.");
 const OUTCOME: Desc = Desc::gauge(
     "business_exporter_query_outcome",
-    "How a query ended in the last scrape: ok, timeout, lock_timeout, permission, connection or error. Always 1.",
+    "How a query ended in the last scrape: ok, timeout, lock_timeout, permission, connection, too_costly or error. Always 1.",
 );
 const ROWS: Desc = Desc::gauge("business_exporter_query_rows", "Rows of a query's last result.");
 const DATA_AGE: Desc = Desc::gauge(
@@ -34,10 +34,12 @@ const DATA_AGE: Desc = Desc::gauge(
 pub struct Queries {
     database: String,
     target: Target,
-    role_check: RoleCheck,
+    role: RoleRule,
     collectors: Vec<Box<dyn Collector<Kept>>>,
     queries: Vec<Arc<QueryCollector>>,
     events: Option<Arc<Events>>,
+    /// Of the counting of events.
+    durations: Durations,
     failures: Mutex<Vec<String>>,
     background: Mutex<Option<AbortHandle>>,
 }
@@ -45,7 +47,7 @@ pub struct Queries {
 impl Queries {
     /// Nothing is opened yet.
     pub fn new(target: Target, definition: Definition) -> Queries {
-        let events = Events::new(&definition);
+        let (events, role) = (Events::new(&definition), RoleRule::new(&definition));
         let Definition { database, queries, .. } = definition;
         let queries: Vec<_> = queries.into_iter().map(|query| Arc::new(QueryCollector::new(query))).collect();
         let collectors = events
@@ -53,9 +55,9 @@ impl Queries {
             .map(|events| Box::new(EventsCollector(Arc::clone(events))) as Box<dyn Collector<Kept>>)
             .chain(queries.iter().map(|query| Box::new(Shared(Arc::clone(query))) as Box<_>))
             .collect();
-        let (failures, background) = Default::default();
-        let (role_check, database) = (database.role_check, database.name);
-        Queries { database, target, role_check, collectors, queries, events, failures, background }
+        let (failures, background, durations) = Default::default();
+        let database = database.name;
+        Queries { database, target, role, collectors, queries, events, durations, failures, background }
     }
 
     /// Name of the database.
@@ -66,9 +68,9 @@ impl Queries {
     /// Runs the queries that have a refresh beside the scrapes, on a second connection, as long as this is there.
     pub fn start_background(&self) {
         let queries: Vec<_> =
-            self.queries.iter().filter(|query| query.refresh().is_some()).cloned().collect();
+            self.queries.iter().filter(|query| query.schedule().is_some()).cloned().collect();
         if !queries.is_empty() {
-            let task = tokio::spawn(background::run(queries, self.target.another(), self.role_check));
+            let task = tokio::spawn(background::run(queries, self.target.another(), self.role.clone()));
             *self.background.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
         }
     }
@@ -77,6 +79,13 @@ impl Queries {
     pub fn inherit(&self, older: &Queries) {
         if let (Some(events), Some(older)) = (&self.events, &older.events) {
             events.inherit(older);
+        }
+        self.durations.inherit(&older.durations);
+        for query in &self.queries {
+            let same = |older: &&Arc<QueryCollector>| older.spec().name == query.spec().name;
+            if let Some(older) = older.queries.iter().find(same) {
+                query.durations.inherit(&older.durations);
+            }
         }
     }
 
@@ -117,8 +126,7 @@ impl Source for Queries {
     fn open(&self, deadline: Instant) -> BoxFuture<'_, Result<Kept, CollectError>> {
         async move {
             let lease = self.target.lease(deadline).await.map_err(|error| connect_error(&error))?;
-            check_role(&lease, self.role_check)?;
-            Ok(Kept::new(lease, deadline))
+            Kept::new(lease, deadline, self.role.clone()).await
         }
         .boxed()
     }
@@ -128,7 +136,7 @@ impl Source for Queries {
         // A kept connection proves nothing: the server must have answered on it. Without queries it was not asked.
         let query = |name| self.queries.iter().find(|query| query.spec().name == name);
         let asked =
-            pass.collectors.iter().any(|ran| query(ran.name).is_none_or(|query| query.refresh().is_none()));
+            pass.collectors.iter().any(|ran| query(ran.name).is_none_or(|query| query.schedule().is_none()));
         let up = pass.session.as_ref().is_ok_and(|session| !asked || session.answered());
         let failures = match &pass.session {
             Err(error) => vec![error.message.clone()],
@@ -155,19 +163,22 @@ impl Source for Queries {
         let flag = |condition: bool| f64::from(u8::from(condition));
         own.sample(&UP, flag(up));
         let table = own.table(&["query"]);
-        let [duration, success, rows, data_age] =
-            [&DURATION, &SUCCESS, &ROWS, &DATA_AGE].map(|desc| table.column(desc));
+        let [success, rows, data_age] = [&SUCCESS, &ROWS, &DATA_AGE].map(|desc| table.column(desc));
+        let columns = table.histogram(&durations::DESC, &durations::BOUNDS);
         for ran in &pass.collectors {
             let found = query(ran.name);
             let count = found.and_then(|query| query.rows()).filter(|_| !ran.outcome.is_failure());
-            let background = found.and_then(|query| query.background());
-            let took = background.map_or(ran.duration, |(_, duration)| duration);
-            table
-                .row(&[ran.name])
-                .set(duration, took.as_secs_f64())
-                .set(success, flag(!ran.outcome.is_failure()))
+            let in_background = found.is_some_and(|query| query.schedule().is_some());
+            let durations = found.map_or(&self.durations, |query| &query.durations);
+            // One in the background is observed when it runs.
+            if pass.session.is_ok() && !in_background {
+                durations.observe(ran.duration);
+            }
+            let mut row = table.row(&[ran.name]);
+            row.set(success, flag(!ran.outcome.is_failure()))
                 .set_some(rows, count.map(|count| count as f64))
-                .set_some(data_age, background.and_then(|(age, _)| age).map(|age| age.as_secs_f64()));
+                .set_some(data_age, found.and_then(|query| query.age()).map(|age| age.as_secs_f64()));
+            durations.show(&mut row, &columns);
         }
         let table = own.table(&["query", "outcome"]);
         let outcome = table.column(&OUTCOME);

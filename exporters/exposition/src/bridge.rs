@@ -117,7 +117,7 @@ fn encode_family(
         return Ok(());
     }
     // The encoder appends `_total` to every counter; a compatible name without it travels as unknown, like in our
-    // own OpenMetrics writer. It has no summary and no state set: their samples travel as unknown, too.
+    // own OpenMetrics writer. It has no summary, gauge histogram and state set: their samples travel as unknown, too.
     let (name, kind) = match desc.kind {
         Kind::Counter => match desc.name.strip_suffix("_total") {
             Some(name) => (name, MetricType::Counter),
@@ -125,7 +125,9 @@ fn encode_family(
         },
         Kind::Histogram => (&*desc.name, MetricType::Histogram),
         Kind::Gauge | Kind::Info => (&*desc.name, MetricType::Gauge),
-        Kind::Summary | Kind::StateSet | Kind::Unknown => (&*desc.name, MetricType::Unknown),
+        Kind::Summary | Kind::GaugeHistogram | Kind::StateSet | Kind::Unknown => {
+            (&*desc.name, MetricType::Unknown)
+        }
     };
     let mut metric = encoder.encode_descriptor(name, &desc.help, None, kind)?;
     for (table, family, row) in rows {

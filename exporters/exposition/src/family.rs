@@ -4,7 +4,8 @@ use crate::SharedStr;
 
 /// The type of a metric family, as in OpenMetrics 1.0.
 ///
-/// Text format 0.0.4 has no `info` and no `stateset`: they are written as gauges there, and `unknown` as `untyped`.
+/// Text format 0.0.4 has no `info` and no `stateset`: they are written as gauges there, and `unknown` as `untyped`. Of a
+/// `gaugehistogram` it gets the buckets as a histogram, and `_gcount` and `_gsum` as gauges of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A cumulative value that only grows, or starts again at zero.
@@ -13,6 +14,8 @@ pub enum Kind {
     Gauge,
     /// Cumulative buckets with `_sum` and `_count`.
     Histogram,
+    /// Cumulative buckets with `_gsum` and `_gcount` of what there is now: they may fall.
+    GaugeHistogram,
     /// Quantiles with `_sum` and `_count`.
     Summary,
     /// A constant 1 whose labels carry the information.
@@ -29,7 +32,7 @@ impl Kind {
         match self {
             Kind::Counter => "counter",
             Kind::Gauge | Kind::Info | Kind::StateSet => "gauge",
-            Kind::Histogram => "histogram",
+            Kind::Histogram | Kind::GaugeHistogram => "histogram",
             Kind::Summary => "summary",
             Kind::Unknown => "untyped",
         }

@@ -4,7 +4,7 @@ use crate::family::{Desc, Kind};
 use crate::labels;
 use crate::number;
 use crate::snapshot::Snapshot;
-use crate::write::{self, Dialect};
+use crate::write::{self, Dialect, Part};
 
 /// The Content-Type of this format.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -15,7 +15,11 @@ pub const EOF: &str = "# EOF\n";
 struct OpenMetrics;
 
 impl Dialect for OpenMetrics {
-    fn header(out: &mut String, desc: &Desc, kind: Kind) {
+    fn parts(_: Kind) -> &'static [Part] {
+        &[Part::Whole]
+    }
+
+    fn header(out: &mut String, desc: &Desc, _: Part, kind: Kind) {
         let suffix = match kind {
             Kind::Counter => "_total",
             Kind::Info => "_info",
@@ -26,6 +30,7 @@ impl Dialect for OpenMetrics {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
+            Kind::GaugeHistogram => "gaugehistogram",
             Kind::Summary => "summary",
             Kind::Info => "info",
             Kind::StateSet => "stateset",

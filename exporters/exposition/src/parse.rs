@@ -177,6 +177,7 @@ impl Parser {
             "unknown" if openmetrics => Kind::Unknown,
             "info" if openmetrics => Kind::Info,
             "stateset" if openmetrics => Kind::StateSet,
+            "gaugehistogram" if openmetrics => Kind::GaugeHistogram,
             _ => return None,
         })
     }
@@ -226,6 +227,11 @@ impl Parser {
             (Some(Kind::Histogram), _) => match suffix {
                 "_bucket" => sample.label("le").is_some(),
                 "_sum" | "_count" => sample.label("le").is_none(),
+                _ => false,
+            },
+            (Some(Kind::GaugeHistogram), _) => match suffix {
+                "_bucket" => sample.label("le").is_some(),
+                "_gsum" | "_gcount" => sample.label("le").is_none(),
                 _ => false,
             },
             (Some(Kind::Summary), _) => match suffix {
@@ -301,7 +307,7 @@ fn number(text: &str) -> Option<f64> {
 
 /// Buckets of one series must rise in bound and count, end in +Inf, and agree with `_count`.
 fn check_histogram(family: &Family) -> Result<(), String> {
-    if family.kind != Some(Kind::Histogram) {
+    if !matches!(family.kind, Some(Kind::Histogram | Kind::GaugeHistogram)) {
         return Ok(());
     }
     let without_le = |sample: &Sample| {
@@ -318,7 +324,7 @@ fn check_histogram(family: &Family) -> Result<(), String> {
                     return Err(format!("buckets of {}{labels:?} do not rise", family.name));
                 }
                 bounds = (bound, sample.value);
-            } else if sample.name.ends_with("_count") {
+            } else if sample.name.ends_with("count") {
                 count = Some(sample.value);
             }
         }

@@ -19,6 +19,11 @@ use crate::layout::Layout;
 /// Marks "no sample": a NaN with a payload that no arithmetic makes. A real NaN is a value like any other.
 const ABSENT: f64 = f64::from_bits(0x7ff4_0ab5_e470_0001);
 
+/// Ends of the names of a histogram's samples, and of a gauge histogram's.
+pub(crate) const BUCKET: &str = "_bucket";
+pub(crate) const GSUM: &str = "_gsum";
+pub(crate) const GCOUNT: &str = "_gcount";
+
 /// Up to so many rows of a table are compared one by one, which is faster than hashing them.
 const FEW: usize = 16;
 
@@ -326,10 +331,12 @@ impl Table {
         Column(self.add_family(desc, [("", None)]))
     }
 
-    /// Adds a histogram family. `bounds` are the finite upper bounds, ascending; `+Inf` is added.
+    /// Adds a family of histograms or gauge histograms. `bounds` are the finite upper bounds, ascending; `+Inf` is added.
     pub fn histogram(&mut self, desc: &Desc, bounds: &[f64]) -> HistogramColumns {
-        let buckets = bounds.iter().chain([&f64::INFINITY]).map(|bound| ("_bucket", Some(("le", *bound))));
-        let first_bucket = self.add_family(desc, buckets.chain([("_sum", None), ("_count", None)]));
+        let buckets = bounds.iter().chain([&f64::INFINITY]).map(|bound| (BUCKET, Some(("le", *bound))));
+        let [sum, count] =
+            if desc.kind == Kind::GaugeHistogram { [GSUM, GCOUNT] } else { ["_sum", "_count"] };
+        let first_bucket = self.add_family(desc, buckets.chain([(sum, None), (count, None)]));
         HistogramColumns { first_bucket, bounds: bounds.len() }
     }
 
@@ -539,5 +546,5 @@ fn is_absent(value: f64) -> bool {
 
 /// Whether a kind may be written with `_bucket`, `_sum` and such.
 pub(crate) fn is_compound(kind: Kind) -> bool {
-    matches!(kind, Kind::Histogram | Kind::Summary)
+    matches!(kind, Kind::Histogram | Kind::GaugeHistogram | Kind::Summary)
 }

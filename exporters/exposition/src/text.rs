@@ -3,8 +3,8 @@
 use crate::family::{Desc, Kind};
 use crate::labels;
 use crate::number;
-use crate::snapshot::Snapshot;
-use crate::write::{self, Dialect};
+use crate::snapshot::{GCOUNT, GSUM, Snapshot};
+use crate::write::{self, Dialect, Part};
 
 /// The Content-Type of this format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -12,15 +12,29 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 struct Text;
 
 impl Dialect for Text {
-    fn header(out: &mut String, desc: &Desc, _: Kind) {
+    fn parts(kind: Kind) -> &'static [Part] {
+        match kind {
+            Kind::GaugeHistogram => &[Part::Buckets, Part::Gauge(GSUM), Part::Gauge(GCOUNT)],
+            _ => &[Part::Whole],
+        }
+    }
+
+    fn header(out: &mut String, desc: &Desc, part: Part, _: Kind) {
+        let (suffix, kind) = match part {
+            Part::Whole | Part::Buckets => ("", desc.kind),
+            Part::Gauge(suffix) => (suffix, Kind::Gauge),
+        };
+        let name = |out: &mut String| {
+            out.push_str(&desc.name);
+            out.push_str(suffix);
+            out.push(' ');
+        };
         out.push_str("# HELP ");
-        out.push_str(&desc.name);
-        out.push(' ');
+        name(out);
         labels::push_help(out, &desc.help, false);
         out.push_str("\n# TYPE ");
-        out.push_str(&desc.name);
-        out.push(' ');
-        out.push_str(desc.kind.text());
+        name(out);
+        out.push_str(kind.text());
         out.push('\n');
     }
 

@@ -103,8 +103,13 @@ proptest! {
         let mut snapshot = Snapshot::new();
         let table = snapshot.table(&["cmd"]);
         let wait = table.histogram(&Desc::histogram("wait_seconds", "Wait."), &bounds);
+        let now = table.histogram(&Desc::new(Kind::GaugeHistogram, "now_seconds", "Now."), &bounds);
         let size = table.summary(&Desc::summary("size_bytes", "Size."), &[0.5, 0.9, 0.99]);
-        table.row(&["get"]).histogram(&wait, &cumulative, total, sum).summary(&size, &quantiles, Some(7.0), sum);
+        table
+            .row(&["get"])
+            .histogram(&wait, &cumulative, total, sum)
+            .histogram(&now, &cumulative, total, sum)
+            .summary(&size, &quantiles, Some(7.0), sum);
         snapshot.seal();
         for page in [text_page(&snapshot), openmetrics_page(&snapshot)] {
             let wait = page.family("wait_seconds").unwrap();
@@ -113,6 +118,9 @@ proptest! {
             prop_assert_eq!(page.value("wait_seconds_bucket", &[("le", "+Inf")]), Some(total));
             prop_assert_eq!(page.value("wait_seconds_count", &[("cmd", "get")]), Some(total));
             prop_assert_eq!(page.value("wait_seconds_sum", &[]), sum);
+            prop_assert_eq!(page.value("now_seconds_bucket", &[("le", "+Inf")]), Some(total));
+            prop_assert_eq!(page.value("now_seconds_gcount", &[("cmd", "get")]), Some(total));
+            prop_assert_eq!(page.value("now_seconds_gsum", &[]), sum);
             prop_assert_eq!(page.value("size_bytes_count", &[]), Some(7.0));
             let known = quantiles.iter().flatten().count();
             prop_assert_eq!(page.samples("size_bytes").count(), known);
@@ -139,6 +147,9 @@ fn openmetrics_names_and_types() {
     let table = snapshot.table(&["mode"]);
     let mode = table.column(&Desc::stateset("mode", "Mode."));
     table.row(&["fast"]).set(mode, 1.0);
+    let table = snapshot.table(&[]);
+    let price = table.histogram(&Desc::new(Kind::GaugeHistogram, "price", "Prices now."), &[1.0]);
+    table.row(&[]).histogram(&price, &[Some(2.0)], 3.0, Some(-1.0));
     snapshot.seal();
     let mut out = String::new();
     openmetrics::encode(&snapshot, &mut out);

@@ -43,13 +43,15 @@ pub enum Outcome {
     UnsupportedVersion,
     /// There is no connection to the server, or it broke.
     Connection,
+    /// The server expects it to cost more than it may, so that it was not run.
+    TooCostly,
     /// Anything else.
     Error,
 }
 
 impl Outcome {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Outcome; 8] = [
+    pub const ALL: [Outcome; 9] = [
         Outcome::Ok,
         Outcome::Timeout,
         Outcome::LockTimeout,
@@ -57,6 +59,7 @@ impl Outcome {
         Outcome::MissingExtension,
         Outcome::UnsupportedVersion,
         Outcome::Connection,
+        Outcome::TooCostly,
         Outcome::Error,
     ];
 
@@ -70,6 +73,7 @@ impl Outcome {
             Outcome::MissingExtension => "missing_extension",
             Outcome::UnsupportedVersion => "unsupported_version",
             Outcome::Connection => "connection",
+            Outcome::TooCostly => "too_costly",
             Outcome::Error => "error",
         }
     }

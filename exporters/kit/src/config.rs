@@ -284,6 +284,23 @@ impl fmt::Display for Secret {
     }
 }
 
+impl Serialize for Secret {
+    /// Where it comes from, as a configuration has it; neither its text nor what a program is given.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shown = self.to_string();
+        match &self.0 {
+            Origin::Value(_) => serializer.serialize_str(&shown),
+            Origin::File(path) => serializer.collect_map([("file", path.display().to_string())]),
+            Origin::Env(name) => serializer.collect_map([("env", name)]),
+            Origin::Command(words) => {
+                let words: Vec<&str> =
+                    words.iter().map(String::as_str).take(1).chain([shown.as_str()]).collect();
+                serializer.collect_map([("command", words)])
+            }
+        }
+    }
+}
+
 /// Starts the error of a wrong secret.
 const SECRET_IS: &str = "a secret is ";
 const SECRET_FORMS: &str =

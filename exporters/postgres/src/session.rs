@@ -140,8 +140,8 @@ impl Session {
         !self.broken.load(Ordering::Relaxed) && !self.client.is_closed()
     }
 
-    /// Makes the session unfit for further use.
-    pub(crate) fn retire(&self) {
+    /// Makes the session unfit for further use: no lease is given on it again.
+    pub fn retire(&self) {
         self.broken.store(true, Ordering::Relaxed);
     }
 

@@ -215,4 +215,5 @@ pub static SERVERS: &[Server] = &[
     },
     peer("postgres_exporter", &["prometheus-postgres-exporter"]),
     peer("redis_exporter", &["prometheus-redis-exporter"]),
+    peer("sql_exporter", &["prometheus-sql-exporter"]),
 ];

@@ -1,5 +1,5 @@
 //! Counters of events on tables of deals of several sizes: what a refresh costs by ledger, by checkpoint and by counting
-//! the whole table, and what the ledger costs those who write.
+//! the whole table, as sql_exporter does beside it, and what the ledger costs those who write.
 
 use std::{
     fs,
@@ -10,7 +10,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
-use testkit::{exporter::Exporter, http::Kept, postgres::Postgres, servers::workspace_root};
+use testkit::{
+    exporter::Exporter, http::Kept, peer::SQL_EXPORTER, postgres::Postgres, servers::workspace_root,
+};
 use tokio_postgres::Client;
 
 use super::{Args, Scenario, report::median};
@@ -19,7 +21,7 @@ use crate::{
     progress::{print, say, step, table},
 };
 
-/// The tables of different numbers of deals. The last only by name: it takes minutes to fill.
+/// The tables of different numbers of deals. The last only by name: it takes minutes to fill, and 8 GB.
 const SCENARIOS: &[Scenario<u32>] = &[
     Scenario { name: "100k", title: "100,000 deals", flags: &[], fill: 100_000 },
     Scenario { name: "1m", title: "1,000,000 deals", flags: &[], fill: 1_000_000 },
@@ -27,8 +29,19 @@ const SCENARIOS: &[Scenario<u32>] = &[
 ];
 const BY_DEFAULT: usize = 2;
 
-const SETTINGS: &[(&str, &str)] =
-    &[("shared_buffers", "2GB"), ("autovacuum_naptime", "1h"), ("synchronous_commit", "off"), ("jit", "off")];
+const SETTINGS: &[(&str, &str)] = &[
+    ("shared_buffers", "2GB"),
+    ("maintenance_work_mem", "512MB"),
+    ("max_wal_size", "16GB"),
+    ("checkpoint_timeout", "1h"),
+    ("autovacuum", "off"),
+    ("synchronous_commit", "off"),
+    ("jit", "off"),
+];
+
+/// Refreshes that are timed at least, however long they take, and those whose blocks are counted.
+const LEAST: usize = 20;
+const COUNTED: u32 = 5;
 
 /// Deals that come between two refreshes.
 const FRESH: u32 = 10;
@@ -80,9 +93,18 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         for (name, text) in WAYS {
             let what = format!("count by {name}");
             let figures = step(&what, refresh(&server, &binary, text, args.seconds)).await?;
-            let mut row = vec![format!("{}, {name}", scenario.title)];
-            row.extend(figures);
-            rows.push(row);
+            rows.push([vec![format!("{}, {name}", scenario.title)], figures].concat());
+        }
+        if SQL_EXPORTER.is_here().await {
+            let what = format!("count by {}", SQL_EXPORTER.name);
+            let figures = step(&what, peer(&server, args.seconds)).await?;
+            rows.push(
+                [
+                    vec![format!("{}, {} {}", scenario.title, SQL_EXPORTER.name, SQL_EXPORTER.version)],
+                    figures,
+                ]
+                .concat(),
+            );
         }
     }
     print("### refresh, with 10 new deals each\n");
@@ -106,21 +128,39 @@ async fn start() -> Result<Postgres> {
     settings.fold(Postgres::builder(), |builder, (name, value)| builder.setting(*name, *value)).start().await
 }
 
+/// Rows of one statement that fills the table.
+const BATCH: u32 = 1_000_000;
+
+/// Fills the table without what a row would cost: its indexes are made afterwards, and foreign keys are not looked up.
 async fn fill(server: &Postgres, deals: u32) -> Result<()> {
     let schema = workspace_root()?.join("backend/migrations/0001_schema.sql");
     server
         .sql(&fs::read_to_string(&schema).with_context(|| format!("reading {}", schema.display()))?)
         .await?;
+    let indexes = "SELECT string_agg(pg_get_indexdef(i.indexrelid), ';'), string_agg(i.indexrelid::regclass::text, ', ')
+                   FROM pg_index AS i WHERE i.indrelid = 'deals'::regclass AND NOT i.indisprimary";
+    let client = server.client().await?;
+    let row = client.query_one(indexes, &[]).await.context("asking for the indexes of deals")?;
+    let (made, dropped): (String, String) = (row.get(0), row.get(1));
     server
         .sql(&format!(
             "GRANT SELECT ON ALL TABLES IN SCHEMA public TO exporter;
              GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO exporter;
              INSERT INTO users (email, username, hashed_password) VALUES ('a@example.org', 'a', 'x');
-             INSERT INTO deals (user_id, vehicle_vin, vehicle_make, vehicle_model, vehicle_year, asking_price, status)
-             SELECT 1, i::text, 'Make', 'Model', 2020, 1000 + i % 40000,
-                    (enum_range(NULL::dealstatus))[1 + i % 4] FROM generate_series(1, {deals}) AS i"
+             DROP INDEX {dropped}"
         ))
         .await?;
+    for first in (1..=deals).step_by(BATCH as usize) {
+        let last = deals.min(first + BATCH - 1);
+        let sql = format!(
+            "SET session_replication_role = replica;
+             INSERT INTO deals (user_id, vehicle_vin, vehicle_make, vehicle_model, vehicle_year, asking_price, status)
+             SELECT 1, i::text, 'Make', 'Model', 2020, 1000 + i % 40000,
+                    (enum_range(NULL::dealstatus))[1 + i % 4] FROM generate_series({first}, {last}) AS i"
+        );
+        server.sql(&sql).await?;
+    }
+    server.sql(&made).await?;
     server.sql("VACUUM ANALYZE deals").await?;
     server.sql("CHECKPOINT").await
 }
@@ -163,9 +203,9 @@ async fn refresh(server: &Postgres, binary: &Path, text: &str, seconds: u64) -> 
     let mut connection = Kept::open(exporter.address()).await?;
     let writer = server.client().await?;
     connection.get("/metrics").await?;
-    let (mut times, mut read) = (Vec::new(), 0.0);
+    let mut times = Vec::new();
     let end = Instant::now() + Duration::from_secs(seconds);
-    while times.len() < 20 || Instant::now() < end {
+    while times.len() < LEAST || Instant::now() < end {
         insert(&writer, FRESH).await?;
         let start = Instant::now();
         let (status, body) = connection.get("/metrics").await?;
@@ -174,30 +214,86 @@ async fn refresh(server: &Postgres, binary: &Path, text: &str, seconds: u64) -> 
     }
     // Without writers beside it; sessions say what they read when they end.
     drop(writer);
-    let counted = 20_u32;
     drop(exporter);
     settled(server).await?;
     let before = blocks(server).await?;
     let exporter =
         Exporter::start(binary, &["--config", &config], |process| process.env("DATABASE_URL", server.dsn()))
             .await?;
-    for _ in 0..counted {
+    for _ in 0..COUNTED {
         exporter.get("/metrics").await?;
     }
     drop(exporter);
     settled(server).await?;
-    read += (blocks(server).await? - before) / f64::from(counted);
+    let read = (blocks(server).await? - before) / f64::from(COUNTED);
     server.sql("DROP SCHEMA IF EXISTS business_exporter, marks CASCADE").await?;
+    Ok(figures(times, read))
+}
+
+/// Number, p50, p99, and blocks.
+fn figures(mut times: Vec<Duration>, blocks: f64) -> Vec<String> {
     let number = times.len();
     times.sort_unstable();
-    let p99 = times[(number * 99 / 100).min(number - 1)];
+    let p99 = times.get((number * 99 / 100).min(number.saturating_sub(1))).copied().unwrap_or_default();
     let shown = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1e3);
-    Ok(vec![number.to_string(), shown(median(times)), shown(p99), format!("{read:.0}")])
+    vec![number.to_string(), shown(median(times)), shown(p99), format!("{blocks:.0}")]
+}
+
+/// How often the peer counts: it does so in the background, whether it is scraped or not.
+const PEER_INTERVAL: &str = "100ms";
+/// Counting ten million rows twenty times takes a minute or two.
+const PEER_LIMIT: Duration = Duration::from_secs(600);
+
+/// The same count by the peer, timed by the server: a scrape shows its last result.
+async fn peer(server: &Postgres, seconds: u64) -> Result<Vec<String>> {
+    let address = server.dsn().replacen("postgresql:", "postgres:", 1);
+    let text = format!(
+        "jobs:
+- name: bench
+  interval: {PEER_INTERVAL}
+  connections: ['{address}']
+  queries:
+  - {{name: deals, help: A., labels: [status], values: [deals], query: '{PEER_SQL}'}}
+"
+    );
+    let folder = tempfile::tempdir().context("making a folder for a definition")?;
+    let config = folder.path().join("config.yml");
+    fs::write(&config, text).context("writing a definition")?;
+    server.sql("ALTER ROLE exporter SET log_min_duration_statement = 0").await?;
+    settled(server).await?;
+    let (before, logged) = (blocks(server).await?, server.log().len());
+    let running = SQL_EXPORTER.start(&[&format!("--config.file={}", config.display())], &[]).await?;
+    let (end, limit) = (Instant::now() + Duration::from_secs(seconds), Instant::now() + PEER_LIMIT);
+    let times = loop {
+        let times = durations(server.log().get(logged..).unwrap_or_default());
+        if times.len() >= LEAST && Instant::now() >= end {
+            break times;
+        }
+        anyhow::ensure!(Instant::now() < limit, "the peer does not count:\n{}", running.process.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    drop(running);
+    settled(server).await?;
+    server.sql("ALTER ROLE exporter RESET log_min_duration_statement").await?;
+    let runs = durations(server.log().get(logged..).unwrap_or_default()).len();
+    #[expect(clippy::cast_precision_loss, reason = "a count of statements")]
+    let read = (blocks(server).await? - before) / runs as f64;
+    Ok(figures(times, read))
+}
+
+const PEER_SQL: &str = "SELECT status::text AS status, count(*) AS deals FROM public.deals GROUP BY status";
+
+/// How long the server took for each of the peer's counts, by its log: `duration: 1.234 ms  statement: SELECT …`.
+fn durations(log: &str) -> Vec<Duration> {
+    let lines = log.lines().filter(|line| line.contains(PEER_SQL));
+    let millis =
+        lines.filter_map(|line| line.split_once("duration: ")?.1.split_once(" ms")?.0.parse::<f64>().ok());
+    millis.map(|millis| Duration::from_secs_f64(millis / 1e3)).collect()
 }
 
 /// Waits until no session of an exporter is left.
 async fn settled(server: &Postgres) -> Result<()> {
-    let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'business-exporter'";
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'exporter'";
     let deadline = Instant::now() + Duration::from_secs(30);
     while server.psql(left).await?.as_deref() != Some("0") {
         anyhow::ensure!(Instant::now() < deadline, "sessions of the exporter do not end");
@@ -261,4 +357,18 @@ async fn write(server: &Postgres, binary: &Path) -> Result<Vec<Vec<String>>> {
         row("one row, its own transaction", 0),
         row("a row of a statement of 1,000", 2),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_the_count() {
+        let log = format!(
+            "2026-01-01 00:00:00 UTC [7] LOG:  duration: 12.500 ms  statement: {PEER_SQL}\n\
+             2026-01-01 00:00:00 UTC [7] LOG:  duration: 99.000 ms  statement: SELECT 1\n"
+        );
+        assert_eq!(durations(&log), [Duration::from_micros(12_500)]);
+    }
 }

@@ -3,6 +3,7 @@
 //! Each of the other formats is one file here, which turns it into what is converted. What cannot be said in a definition
 //! is left out, and noted at its top.
 
+mod justwatch;
 mod pg_exporter;
 mod postgres_exporter;
 mod query_exporter;
@@ -18,8 +19,10 @@ use exporter_kit::config::{self, ConfigError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Format {
-    /// sql_exporter: collectors with metrics
+    /// burningalchemist's sql_exporter: collectors with metrics
     SqlExporter,
+    /// justwatchcom's sql_exporter: jobs with queries
+    Justwatch,
     /// query-exporter: databases, metrics and queries
     QueryExporter,
     /// postgres_exporter: the file of --extend.query-path
@@ -35,6 +38,7 @@ pub enum Format {
 pub fn convert(path: &Path, format: Format) -> Result<String, ConfigError> {
     let converted = match format {
         Format::SqlExporter => sql_exporter::convert(config::load(path)?),
+        Format::Justwatch => justwatch::convert(&config::load(path)?),
         Format::QueryExporter => query_exporter::convert(&config::load(path)?),
         Format::PostgresExporter => postgres_exporter::convert(config::load(path)?),
         Format::PgExporter => pg_exporter::convert(config::load(path)?),
@@ -59,6 +63,8 @@ struct Family {
     help: String,
     labels: Vec<String>,
     states: Vec<String>,
+    /// Of a histogram.
+    buckets: Vec<f64>,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +75,8 @@ struct Query {
     /// Keys and values of `requires`.
     requires: Vec<(&'static str, String)>,
     timeout: Option<String>,
-    refresh: Option<String>,
+    /// `refresh` or `cron`, and its value as YAML has it.
+    schedule: Option<(&'static str, String)>,
     emit: Vec<Emit>,
 }
 
@@ -84,8 +91,13 @@ struct Emit {
 #[derive(Debug)]
 enum Value {
     Column(String),
-    Pivot { label: String, columns: Vec<String> },
+    Pivot {
+        label: String,
+        columns: Vec<String>,
+    },
     State(String),
+    /// Columns `le`, `count` and `sum`.
+    Buckets,
 }
 
 impl Default for Value {
@@ -130,6 +142,12 @@ impl Converted {
         }
         self.queries.push(query);
     }
+}
+
+/// A query in the background with this pause, if results are kept for so long that it is meant.
+fn cached(seconds_kept: f64) -> Option<(&'static str, String)> {
+    const LONG: f64 = 60.0;
+    (seconds_kept >= LONG).then(|| ("refresh", seconds(seconds_kept)))
 }
 
 /// Seconds, as others write them, as a duration.
@@ -187,6 +205,9 @@ impl fmt::Display for Converted {
             if !family.states.is_empty() {
                 write!(f, ", states: {}", list(&family.states))?;
             }
+            if !family.buckets.is_empty() {
+                write!(f, ", buckets: {:?}", family.buckets)?;
+            }
             writeln!(f, "}}")?;
         }
         writeln!(f, "queries:")?;
@@ -200,10 +221,10 @@ impl fmt::Display for Query {
         if let Some(database) = &self.database {
             writeln!(f, "    database: {}", quoted(database))?;
         }
-        for (key, value) in [("timeout", &self.timeout), ("refresh", &self.refresh)] {
-            if let Some(value) = value {
-                writeln!(f, "    {key}: {value}")?;
-            }
+        let timeout = self.timeout.as_ref().map(|timeout| ("timeout", timeout));
+        let schedule = self.schedule.as_ref().map(|(key, value)| (*key, value));
+        for (key, value) in timeout.into_iter().chain(schedule) {
+            writeln!(f, "    {key}: {value}")?;
         }
         if !self.requires.is_empty() {
             let requires: Vec<String> =
@@ -219,6 +240,7 @@ impl fmt::Display for Query {
             let mut text = format!("family: {}", emit.family);
             match &emit.value {
                 Value::Column(column) => write!(text, ", value: {}", quoted(column))?,
+                Value::Buckets => text.push_str(", le: le, count: count, sum: sum"),
                 Value::State(column) => write!(text, ", state: {}", quoted(column))?,
                 Value::Pivot { label, columns } => {
                     write!(text, ", pivot: {{label: {label}, columns: {}}}", list(columns))?;
@@ -249,6 +271,7 @@ mod tests {
     fn what_is_written_can_be_read() {
         for (format, file) in [
             (Format::SqlExporter, "sql_exporter.yml"),
+            (Format::Justwatch, "justwatch.yml"),
             (Format::QueryExporter, "query_exporter.yml"),
             (Format::PostgresExporter, "postgres_exporter.yml"),
             (Format::PgExporter, "pg_exporter.yml"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Converted, Emit, Family, Query, Value, identifier, seconds, statement};
+use super::{Converted, Emit, Family, Query, Value, cached, identifier, seconds, statement};
 
 pub(super) type File = BTreeMap<String, Collector>;
 
@@ -53,9 +53,6 @@ impl Number {
     }
 }
 
-/// Results that are kept for at least this long are read in the background.
-const LONG: f64 = 60.0;
-
 pub(super) fn convert(file: File) -> Converted {
     let mut converted = Converted::default();
     for (branch, collector) in file {
@@ -100,7 +97,7 @@ pub(super) fn convert(file: File) -> Converted {
             }
             selected.push(format!("{value} AS {}", identifier(&family)));
             let help = column.description.clone();
-            if converted.family(&family, Family { kind, help, labels: names.clone(), states: Vec::new() }) {
+            if converted.family(&family, Family { kind, help, labels: names.clone(), ..Family::default() }) {
                 let value = Value::Column(family.clone());
                 emit.push(Emit { family, value, labels: names.clone(), ..Emit::default() });
             }
@@ -116,7 +113,7 @@ pub(super) fn convert(file: File) -> Converted {
             sql,
             requires,
             timeout: collector.timeout.filter(|timeout| *timeout > 0.0).map(seconds),
-            refresh: (collector.ttl >= LONG).then(|| seconds(collector.ttl)),
+            schedule: cached(collector.ttl),
             emit,
         });
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Converted, Emit, Family, Query, Value, seconds};
+use super::{Converted, Emit, Family, Query, Value, quoted, seconds};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct File {
@@ -79,9 +79,6 @@ pub(super) fn convert(file: &File) -> Converted {
             converted.note(query_name, "it has parameters; write a query for each set of them");
             continue;
         }
-        if query.schedule.is_some() {
-            converted.note(query_name, "its schedule is left out; set a refresh");
-        }
         for database in &query.databases {
             let Some(definition) = file.databases.get(database) else {
                 converted.note(query_name, "it is for a database that is not there");
@@ -104,17 +101,19 @@ pub(super) fn convert(file: &File) -> Converted {
                 1 => query_name.clone(),
                 _ => format!("{query_name}_{database}"),
             };
-            let refresh = query.interval.as_ref().map(|interval| match interval {
-                Interval::Seconds(number) => seconds(*number),
-                Interval::Text(text) => text.clone(),
-            });
+            let schedule = match (&query.interval, &query.schedule) {
+                (Some(Interval::Seconds(number)), _) => Some(("refresh", seconds(*number))),
+                (Some(Interval::Text(text)), _) => Some(("refresh", text.clone())),
+                (None, Some(cron)) => Some(("cron", quoted(cron))),
+                (None, None) => None,
+            };
             converted.query(Query {
                 name,
                 database: (file.databases.len() > 1).then(|| database.clone()),
                 sql: query.sql.clone(),
                 requires: Vec::new(),
                 timeout: query.timeout.map(seconds),
-                refresh,
+                schedule,
                 emit: emits,
             });
         }
@@ -149,7 +148,13 @@ fn emit(
         _ => column.to_owned(),
     };
     let labels = metric.labels.iter().chain(fixed.keys()).cloned().collect();
-    let family = Family { kind, help: metric.description.clone(), labels, states: metric.states.clone() };
+    let family = Family {
+        kind,
+        help: metric.description.clone(),
+        labels,
+        states: metric.states.clone(),
+        ..Family::default()
+    };
     converted.family(&name, family).then(|| Emit {
         family: name,
         value,

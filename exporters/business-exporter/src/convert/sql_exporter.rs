@@ -126,7 +126,7 @@ fn emit(metric: &Metric, converted: &mut Converted) -> Option<Emit> {
         .chain(&metric.value_label)
         .cloned()
         .collect();
-    let family = Family { kind, help: metric.help.clone(), labels, states: Vec::new() };
+    let family = Family { kind, help: metric.help.clone(), labels, ..Family::default() };
     converted.family(name, family).then(|| Emit {
         family: name.clone(),
         value,

@@ -1,32 +1,32 @@
 //! Counts the events of a definition in one database, in the way that the role can use, and shows the counters.
 
+mod show;
+mod statements;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
 use exporter_kit::telemetry::log::Throttle;
-use exposition::{Desc, Kind, Snapshot};
+use exposition::{Desc, Snapshot};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pg_client::{Limits, Rows};
 use tokio::time::Instant;
 
+use self::statements::{Statements, values_of_enums};
 use super::checkpoint::{Checkpoint, Standing};
-use super::ddl::{self, ERRORS, TRUNCATED};
+use super::ddl::{ERRORS, TRUNCATED};
 use super::observations::REFUSED;
-use super::publication::{Key, LINEAGE, Publication, REGRESSION, Reading};
+use super::publication::{Key, Publication, REGRESSION, Reading};
 use super::series::{Entry, Enums, Series};
-use super::{mode, stock, whole};
+use super::{mode, whole};
 use crate::definition::{Counters, Defaults, Definition, EventDefinition, FamilyDefinition, Mode};
 use crate::session::Kept;
 
 /// Its name where queries have theirs.
 pub const NAME: &str = "events";
-
-/// Why values start again at 0.
-const REASONS: [&str; 3] = [REGRESSION, LINEAGE, "installed"];
 
 /// How often the same problem of a table is logged at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -38,51 +38,6 @@ const REFUSED_DESC: Desc =
 const TRUNCATED_DESC: Desc = Desc::counter(
     TRUNCATED,
     "Times that a table of events was emptied by TRUNCATE, which is no event of its rows.",
-);
-
-const MODE: Desc = Desc::gauge(
-    "business_exporter_counter_mode",
-    "How the events of a family are counted: ledger, checkpoint, snapshot, or none when they are not. Always 1.",
-);
-const EXACT: Desc = Desc::gauge(
-    "business_exporter_exact",
-    "Whether a family is known to be counted exactly: its triggers are in place and as the definition has them, or, by checkpoint, every row that outlives a refresh was found.",
-);
-const INTACT: Desc = Desc::gauge(
-    "business_exporter_ledger_intact",
-    "Whether the trigger of an event is in place, enabled, and as the definition has it.",
-);
-const UNFOLDED: Desc =
-    Desc::gauge("business_exporter_ledger_unfolded_rows", "Rows that wait to be folded into totals.");
-const FOLDED: Desc = Desc::gauge(
-    "business_exporter_ledger_fold_success",
-    "Whether the last attempt to fold the ledger succeeded.",
-);
-const AGE: Desc = Desc::gauge("business_exporter_ledger_age_seconds", "Age of the counters that are shown.");
-const DRIFT: Desc = Desc::gauge(
-    "business_exporter_ledger_drift_rows",
-    "Rows of a table beyond those that its counters explain, by the value of a column, when last compared.",
-);
-const HELD: Desc = Desc::gauge(
-    "business_exporter_held",
-    "How far the database's value of a family is below the one that is shown.",
-);
-const RESTARTS: Desc = Desc::counter(
-    "business_exporter_ledger_restarts_total",
-    "Times that the ledger started again at 0 while this process ran.",
-);
-
-const TABLE_SUCCESS: Desc = Desc::gauge(
-    "business_exporter_table_success",
-    "Whether the rows of a table of events could be counted in the last scrape, by checkpoint or snapshot.",
-);
-const WATERMARK_AGE: Desc = Desc::gauge(
-    "business_exporter_watermark_age_seconds",
-    "Time since the watermark of a table moved last: a transaction that writes to it holds it back.",
-);
-const LATE: Desc = Desc::counter(
-    "business_exporter_late_rows_total",
-    "Rows of a table that came at or below its watermark, and were not counted: their ids were taken long before.",
 );
 
 /// The events of one database.
@@ -101,20 +56,6 @@ pub struct Events {
     sql: Statements,
     throttle: Throttle,
     state: Mutex<State>,
-}
-
-struct Statements {
-    mode: String,
-    fold: String,
-    read: String,
-    intact: String,
-    /// Absent when no label has an enum.
-    enums: Option<String>,
-    /// Name and statement of each stock.
-    stocks: Vec<(String, String)>,
-    checkpoint: Checkpoint,
-    /// Of mode snapshot, by table.
-    whole: BTreeMap<String, String>,
 }
 
 struct State {
@@ -145,6 +86,8 @@ struct Table {
     counted: Option<Instant>,
     /// Why it did not the last time.
     problem: Option<String>,
+    /// When late rows were last looked for, whether that succeeded or not.
+    audit: Option<Instant>,
     /// Age of the watermark.
     age: Option<f64>,
     late: f64,
@@ -329,10 +272,7 @@ impl Events {
             maybe(sql, writing)
         };
         let steps = join_all(tables.iter().map(step));
-        let audits = join_all(tables.iter().map(|(standing, _)| {
-            let sound = standing.problem.is_none();
-            maybe(self.sql.checkpoint.audit(standing).filter(|_| sound), writing)
-        }));
+        let audits = join_all(self.audits(&tables, now).into_iter().map(|sql| maybe(Some(sql), writing)));
         let compared = self.is_compared_before(now) || !ledger;
         let stocks = self.sql.stocks.iter().filter(|_| !compared);
         let stocks =
@@ -340,7 +280,6 @@ impl Events {
         let (folded, steps, _, read, intact, enums, stocks) = futures_util::join!(
             maybe(self.due(now), writing),
             steps,
-            // One that takes too long is made another time.
             audits,
             session.query(&self.sql.read, &limits),
             maybe(ledger.then(|| self.sql.intact.clone()), limits),
@@ -385,6 +324,24 @@ impl Events {
             state.restart = state.publication.epoch().map(str::to_owned);
         }
         Ok(self.publish(&mut state, mode, now))
+    }
+
+    /// What looks for late rows. A table that is too large to be read in time is not read again at once: that would cost
+    /// the whole limit each time.
+    fn audits(&self, tables: &[(Standing, String)], now: Instant) -> Vec<String> {
+        let interval = self.counters.reconcile_interval.get();
+        let mut state = self.state();
+        let sound = tables.iter().map(|(standing, _)| standing).filter(|standing| standing.problem.is_none());
+        let due = sound.filter_map(|standing| {
+            let sql = self.sql.checkpoint.audit(standing)?;
+            let table = state.tables.entry(standing.source.clone()).or_default();
+            let tried = table.audit.is_some_and(|at| now.saturating_duration_since(at) < interval);
+            (!tried).then(|| {
+                table.audit = Some(now);
+                sql
+            })
+        });
+        due.collect()
     }
 
     /// Counts whole tables, each at most once in a while.
@@ -501,155 +458,6 @@ impl Events {
             (Some(_), false) => family == REFUSED,
         }
     }
-
-    /// What is shown of the counters now, which is what is shown when they cannot be read the next time.
-    fn publish(&self, state: &mut State, mode: Mode, now: Instant) -> Snapshot {
-        let fresh = |family: &String| {
-            let mut tables = self.tables.get(family).into_iter().flatten();
-            mode == Mode::Ledger || tables.all(|table| self.is_fresh(state.tables.get(table), now))
-        };
-        let shown = |family: &String| self.is_counted(mode, family) && fresh(family);
-        let snapshot = self.snapshot(state.publication.shown(), shown);
-        state.shown = Some((now, snapshot.clone()));
-        snapshot
-    }
-
-    /// Whether what is known of a table is not older than what may be shown.
-    fn is_fresh(&self, table: Option<&Table>, now: Instant) -> bool {
-        let counted = table.and_then(|table| table.counted);
-        counted.is_some_and(|at| now.saturating_duration_since(at) <= self.counters.hold_max.get())
-    }
-
-    fn snapshot(&self, values: &BTreeMap<Key, Vec<f64>>, shown: impl Fn(&String) -> bool) -> Snapshot {
-        let (mut snapshot, mut own) = (Snapshot::new(), Snapshot::new());
-        for (name, family) in self.families.iter().filter(|(name, _)| shown(name)) {
-            let snapshot = if self.events.contains_key(name) { &mut snapshot } else { &mut own };
-            let labels: Vec<&str> = family.labels.keys().map(String::as_str).collect();
-            let first = (name.clone(), Vec::new());
-            let series = values.range(first..).take_while(|((family, _), _)| family == name);
-            let table = snapshot.table(&labels);
-            if family.desc.kind == Kind::Histogram {
-                let columns = table.histogram(&family.desc, &family.buckets);
-                for ((_, labels), values) in series {
-                    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-                    let [buckets @ .., sum, count] = values.as_slice() else { continue };
-                    let buckets: Vec<Option<f64>> = buckets.iter().copied().map(Some).collect();
-                    table.row(&labels).histogram(&columns, &buckets, *count, Some(*sum));
-                }
-            } else {
-                let column = table.column(&family.desc);
-                for ((_, labels), values) in series {
-                    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-                    table.row(&labels).set_some(column, values.first().copied());
-                }
-            }
-        }
-        own.add_labels(&[("database", &self.database)]);
-        snapshot.append(own);
-        snapshot
-    }
-
-    /// What could not be counted in the last pass, a sentence each.
-    pub fn problems(&self) -> Vec<String> {
-        let problem =
-            |(name, table): (&String, &Table)| Some(format!("events of {name}: {}", table.problem.as_ref()?));
-        self.state().tables.iter().filter_map(problem).collect()
-    }
-
-    /// Adds what is to be said after a pass in which the counters were read, or were to be. When they were not, the page
-    /// gets the last ones for a while, and afterwards none.
-    pub fn finish(&self, read: bool, page: &mut Snapshot, own: &mut Snapshot) {
-        let (state, now) = (self.state(), Instant::now());
-        let age = state.shown.as_ref().map(|(at, _)| now.saturating_duration_since(*at));
-        if let Some((_, shown)) = &state.shown
-            && !read
-            && age.is_some_and(|age| age <= self.counters.hold_max.get())
-        {
-            page.append(shown.clone());
-        }
-        let flag = |condition: bool| f64::from(u8::from(condition));
-        if let Some(age) = age {
-            own.sample(&AGE, age.as_secs_f64());
-        }
-        let mode = state.mode.filter(|_| state.shown.is_some()).map(|(mode, _)| mode);
-        if read && mode != Some(Mode::Snapshot) {
-            own.sample(&UNFOLDED, state.unfolded);
-        }
-        if let Some((_, success)) = state.folded {
-            own.sample(&FOLDED, flag(success));
-        }
-        let table = own.table(&["family", "mode"]);
-        let column = table.column(&MODE);
-        for family in self.events.keys() {
-            let mode = mode.filter(|mode| self.is_counted(*mode, family)).map_or("none", Mode::as_str);
-            table.row(&[family, mode]).set(column, 1.0);
-        }
-        let table = own.table(&["family"]);
-        let [exact, held] = [&EXACT, &HELD].map(|desc| table.column(desc));
-        for family in self.events.keys() {
-            table
-                .row(&[family])
-                .set(exact, flag(mode.is_some_and(|mode| self.is_exact(&state, mode, family))))
-                .set(held, state.publication.held(family));
-        }
-        let table = own.table(&["event"]);
-        let column = table.column(&INTACT);
-        for (event, intact) in &state.intact {
-            table.row(&[event]).set(column, flag(*intact));
-        }
-        if mode != Some(Mode::Ledger) {
-            self.finish_tables(&state, mode, own);
-        }
-        let table = own.table(&["stock", "value"]);
-        let column = table.column(&DRIFT);
-        for ((stock, value), rows) in &state.drift {
-            table.row(&[stock, value]).set(column, *rows);
-        }
-        let table = own.table(&["reason"]);
-        let column = table.column(&RESTARTS);
-        for reason in REASONS {
-            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-            table.row(&[reason]).set(column, state.publication.resets(reason) as f64);
-        }
-    }
-
-    fn finish_tables(&self, state: &State, mode: Option<Mode>, own: &mut Snapshot) {
-        let columns = own.table(&["table"]);
-        let [success, age, late] = [&TABLE_SUCCESS, &WATERMARK_AGE, &LATE].map(|desc| columns.column(desc));
-        for (name, table) in &state.tables {
-            let late_rows = (mode == Some(Mode::Checkpoint)).then_some(table.late);
-            columns
-                .row(&[name])
-                .set(success, f64::from(u8::from(table.problem.is_none())))
-                .set_some(age, table.age)
-                .set_some(late, late_rows);
-            if let Some(problem) = &table.problem
-                && let Some(suppressed) = self.throttle.check(name)
-            {
-                tracing::warn!(
-                    table = name,
-                    error = problem,
-                    suppressed,
-                    "events of a table were not counted"
-                );
-            }
-        }
-    }
-
-    fn is_exact(&self, state: &State, mode: Mode, family: &str) -> bool {
-        let of = |names: &BTreeMap<String, BTreeSet<String>>, is_so: &dyn Fn(&String) -> bool| {
-            names.get(family).is_some_and(|names| names.iter().all(is_so))
-        };
-        match mode {
-            Mode::Auto | Mode::Snapshot => false,
-            Mode::Ledger => of(&self.events, &|event| state.intact.get(event).copied().unwrap_or(false)),
-            Mode::Checkpoint => {
-                let sound = |table: &Table| table.problem.is_none() && table.late == 0.0;
-                self.is_counted(mode, family)
-                    && of(&self.tables, &|table| state.tables.get(table).is_some_and(sound))
-            }
-        }
-    }
 }
 
 fn advise(mut error: CollectError) -> CollectError {
@@ -670,71 +478,4 @@ impl Collector<Kept> for EventsCollector {
     fn collect<'a>(&'a self, session: &'a Kept) -> BoxFuture<'a, Result<Snapshot, CollectError>> {
         self.0.run(session).boxed()
     }
-}
-
-impl Statements {
-    fn new(definition: &Definition, whole: &BTreeSet<String>) -> Statements {
-        let schema = definition.counters.schema();
-        let read = format!(
-            "SELECT l.epoch, l.reason, (SELECT count(*) FROM {schema}.delta), \
-                    v.family, pg_catalog.to_json(v.labels), v.le, v.n, v.s, v.position \
-             FROM {schema}.ledger AS l LEFT JOIN ( \
-                 SELECT family, labels, le, sum(n) AS n, min(position) AS position, \
-                        sum(sum(s)) OVER (PARTITION BY family, labels) AS s \
-                 FROM (SELECT family, labels, le, n - n_before AS n, s - s_before AS s, position FROM {schema}.total \
-                       UNION ALL SELECT family, labels, le, n, s, NULL FROM {schema}.delta) AS parts \
-                 GROUP BY family, labels, le) AS v ON true \
-             ORDER BY v.position NULLS LAST, v.family, v.labels, v.le"
-        );
-        let mut triggers = String::new();
-        for (index, trigger) in ddl::triggers(definition).iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            let (event, table, name, hash) =
-                (&trigger.event.name, &trigger.table, &trigger.name, trigger.hash());
-            // Writing into a String cannot fail.
-            let _ = write!(triggers, "{comma}('{event}', '{table}', '{name}', '{hash}')");
-        }
-        let intact = format!(
-            "SELECT e.event, (p.oid IS NOT NULL)::text \
-             FROM (VALUES {triggers}) AS e (event, relation, name, hash) \
-             LEFT JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = pg_catalog.to_regclass(e.relation) \
-                  AND t.tgname = e.name AND t.tgenabled = 'A' \
-             LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid AND p.prosecdef AND e.hash = \
-                  pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex')"
-        );
-        let emissions = definition.events.iter().flat_map(|event| &event.emit);
-        let labels = emissions.flat_map(|emission| emission.family.labels.values());
-        let types: BTreeSet<&str> = labels.filter_map(|label| label.domain().enum_type.as_deref()).collect();
-        let enums = (!types.is_empty()).then(|| {
-            let types: Vec<String> = types.iter().map(|name| format!("('{name}')")).collect();
-            format!(
-                "SELECT e.name, v.enumlabel FROM (VALUES {}) AS e (name) \
-                 JOIN pg_catalog.pg_enum AS v ON v.enumtypid = pg_catalog.to_regtype(e.name)",
-                types.join(", ")
-            )
-        });
-        let stocks = definition.stocks.iter();
-        let stocks = stocks.map(|one| (stock::name(one), stock::reconcile(schema, one))).collect();
-        Statements {
-            mode: mode::statement(&definition.counters),
-            fold: format!("SELECT {schema}.fold()"),
-            read,
-            intact,
-            enums,
-            stocks,
-            checkpoint: Checkpoint::new(definition),
-            whole: whole::statements(definition, &whole.iter().map(String::as_str).collect()),
-        }
-    }
-}
-
-/// The labels of each enum type by its name in the definition.
-fn values_of_enums(rows: &Rows) -> Enums {
-    let mut values = Enums::new();
-    for row in rows.iter() {
-        if let (Some(name), Some(label)) = (row.get(0), row.get(1)) {
-            values.entry(name.to_owned()).or_default().insert(label.to_owned());
-        }
-    }
-    values
 }

@@ -8,7 +8,7 @@ use exporter_kit::config::{ConfigError, GoDuration, Spanned};
 use exposition::Kind;
 use pg_client::statement;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::family::{FamilyDefinition, Init};
 use super::{Check, Families};
@@ -23,7 +23,7 @@ pub struct Counters {
     /// How events are found
     pub mode: Mode,
     /// Schema that holds the ledger or the watermarks; default: `business_exporter`
-    #[serde(skip_serializing)]
+    #[serde(serialize_with = "name_of_schema")]
     #[schemars(with = "Option<String>")]
     schema: Option<Spanned<String>>,
     /// How often tables are counted in mode `snapshot`, at most: that reads whole tables
@@ -47,6 +47,14 @@ pub struct Counters {
     pub reconcile_interval: GoDuration,
 }
 
+#[expect(clippy::ref_option, reason = "the shape that serde wants")]
+fn name_of_schema<S: Serializer>(schema: &Option<Spanned<String>>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(schema.as_ref().map_or(SCHEMA, |schema| &schema.value))
+}
+
+/// Schema that holds the ledger unless the file says another.
+const SCHEMA: &str = "business_exporter";
+
 impl Default for Counters {
     fn default() -> Counters {
         let seconds = |seconds| GoDuration(Duration::from_secs(seconds));
@@ -67,7 +75,7 @@ impl Default for Counters {
 impl Counters {
     /// Schema that holds the ledger: a name that needs no quotes.
     pub fn schema(&self) -> &str {
-        self.schema.as_ref().map_or("business_exporter", |schema| &schema.value)
+        self.schema.as_ref().map_or(SCHEMA, |schema| &schema.value)
     }
 }
 
@@ -307,7 +315,7 @@ impl Check<'_> {
     }
 
     /// An SQL expression that cannot leave the parentheses around it.
-    fn expression(&self, text: &Spanned<String>) -> Result<String, ConfigError> {
+    pub(super) fn expression(&self, text: &Spanned<String>) -> Result<String, ConfigError> {
         match statement::single(&text.value) {
             Ok(expression) if !expression.contains(FUNCTION_QUOTE) => Ok(expression.to_owned()),
             Ok(_) => self.fail(text, format!("the text {FUNCTION_QUOTE} is the exporter's own")),

@@ -13,7 +13,7 @@ use crate::domain::{Domain, Label, Rejections};
 const RESERVED: [&str; 2] = ["business_exporter_", "process_"];
 
 /// Ends of names that belong to other types.
-const SUFFIXES: [&str; 5] = ["_total", "_bucket", "_count", "_sum", "_info"];
+const SUFFIXES: [&str; 7] = ["_total", "_bucket", "_count", "_sum", "_gcount", "_gsum", "_info"];
 
 /// Labels that belong to other types.
 const RESERVED_LABELS: [&str; 2] = ["le", "quantile"];
@@ -38,7 +38,7 @@ pub(super) struct Family {
     /// Which series are there before a row or an event has them; default: `zero` for what events fill and whose labels
     /// have known values, else `observed`
     init: Option<Init>,
-    /// Finite upper bounds of a histogram, ascending; `+Inf` is added
+    /// Finite upper bounds of a histogram or gaugehistogram, ascending; `+Inf` is added
     buckets: Option<Vec<f64>>,
     /// Every state of a stateset
     states: Option<Vec<String>>,
@@ -91,6 +91,7 @@ enum FamilyType {
     Counter,
     Gauge,
     Histogram,
+    GaugeHistogram,
     Info,
     StateSet,
 }
@@ -115,6 +116,17 @@ pub struct FamilyDefinition {
 }
 
 impl FamilyDefinition {
+    /// Its type, as a file has it.
+    pub fn type_name(&self) -> &'static str {
+        match self.desc.kind {
+            Kind::Histogram => "histogram",
+            Kind::GaugeHistogram => "gaugehistogram",
+            Kind::Info => "info",
+            Kind::StateSet => "stateset",
+            kind => kind.text(),
+        }
+    }
+
     /// One of the exporter's own counters, with one label.
     pub fn own(desc: Desc, label: &str, values: impl IntoIterator<Item = String>) -> FamilyDefinition {
         let values: BTreeSet<String> = values.into_iter().collect();
@@ -133,6 +145,11 @@ impl FamilyDefinition {
     }
 }
 
+/// Whether a definition may use a label of this name.
+pub(super) fn is_free_label(label: &str) -> bool {
+    is_label_name(label) && !label.starts_with("__") && !RESERVED_LABELS.contains(&label)
+}
+
 impl Family {
     /// The family, if it keeps to the rules of the exposition formats and of promtool.
     pub(super) fn definition(&self) -> Result<FamilyDefinition, String> {
@@ -147,6 +164,7 @@ impl Family {
             FamilyType::Counter => (Kind::Counter, "counter"),
             FamilyType::Gauge => (Kind::Gauge, "gauge"),
             FamilyType::Histogram => (Kind::Histogram, "histogram"),
+            FamilyType::GaugeHistogram => (Kind::GaugeHistogram, "gaugehistogram"),
             FamilyType::Info => (Kind::Info, "info"),
             FamilyType::StateSet => (Kind::StateSet, "stateset"),
         };
@@ -178,9 +196,7 @@ impl Family {
         let states = self.states(kind)?;
         let mut labels = BTreeMap::new();
         for (label, domain) in self.labels.domains() {
-            let reserved =
-                RESERVED_LABELS.contains(&label.as_str()) || kind == Kind::StateSet && label == name;
-            if !is_label_name(label) || label.starts_with("__") || reserved {
+            if !is_free_label(label) || kind == Kind::StateSet && label == name {
                 return Err(format!("{label:?} of {name} is not a label name, or a reserved one"));
             }
             domain.check().map_err(|problem| format!("label {label} of {name}: {problem}"))?;
@@ -199,14 +215,14 @@ impl Family {
     fn buckets(&self, kind: Kind) -> Result<Vec<f64>, String> {
         let name = &self.name.value;
         match (kind, &self.buckets) {
-            (Kind::Histogram, Some(buckets))
+            (Kind::Histogram | Kind::GaugeHistogram, Some(buckets))
                 if !buckets.is_empty()
                     && buckets.iter().all(|bound| bound.is_finite())
                     && buckets.is_sorted_by(|a, b| a < b) =>
             {
                 Ok(buckets.clone())
             }
-            (Kind::Histogram, _) => {
+            (Kind::Histogram | Kind::GaugeHistogram, _) => {
                 Err(format!("{name} needs buckets: its finite upper bounds, ascending; +Inf is added"))
             }
             (_, Some(_)) => Err(format!("{name} has buckets, which are for histograms")),

@@ -1,9 +1,11 @@
 //! The definition file: families first, then the events and queries that fill them. Everything that can be wrong
 //! without a database is found here, with its place.
 
+mod effective;
 mod event;
 mod family;
 mod query;
+mod schedule;
 mod stock;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +25,7 @@ use self::family::Family;
 pub use self::family::{FamilyDefinition, Init};
 use self::query::Query;
 pub use self::query::{Emission, NullValue, QueryDefinition, Requirements, Role, Values};
+pub use self::schedule::Schedule;
 use self::stock::Stock;
 pub use self::stock::StockDefinition;
 use crate::counters::events;
@@ -39,6 +42,9 @@ pub struct File {
     /// Several databases: each event, stock and query says under `database` which one it is for
     #[schemars(with = "Option<Vec<Database>>")]
     databases: Option<Spanned<Vec<Database>>>,
+    /// Labels of every sample on the page
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    const_labels: Option<Spanned<BTreeMap<String, String>>>,
     /// Limits of queries that set none
     #[serde(default)]
     defaults: Defaults,
@@ -78,7 +84,7 @@ struct Included {
 }
 
 /// A database that queries run on.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
     /// Name in the label `database` of the exporter's own metrics, and where others say which one they are for
@@ -90,9 +96,10 @@ pub struct Database {
     #[schemars(with = "Option<String>")]
     pub dsn: Secret,
     /// Password, written like `dsn`; default: the connection string's
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub password: Option<Secret>,
-    /// What becomes of a superuser
+    /// What becomes of a role that may do more than read: looked at when a connection is opened
     #[serde(default)]
     pub role_check: RoleCheck,
 }
@@ -104,7 +111,9 @@ pub enum RoleCheck {
     /// It may work.
     #[default]
     Off,
-    /// A superuser gets no query run.
+    /// It may work, and the log says what it may do.
+    Warn,
+    /// It gets no query run.
     Strict,
 }
 
@@ -143,6 +152,8 @@ pub struct Defaults {
     pub max_rows: usize,
     /// One series of a family more, and a query fails
     pub max_series: usize,
+    /// A query that the planner expects to cost more, in the units of `EXPLAIN`, is not run; default: any may cost anything
+    pub max_cost: Option<f64>,
     /// How long the last result of a query in the background is shown while it fails
     #[schemars(with = "String")]
     pub hold_max: GoDuration,
@@ -156,6 +167,7 @@ impl Default for Defaults {
             lock_timeout: milliseconds(250),
             max_rows: 500,
             max_series: 300,
+            max_cost: None,
             hold_max: GoDuration(Duration::from_secs(300)),
         }
     }
@@ -188,6 +200,8 @@ pub struct Definitions {
     pub databases: Vec<Definition>,
     /// What events and queries fill, by name.
     pub families: Families,
+    /// Labels of every sample.
+    pub const_labels: BTreeMap<String, String>,
     /// Tells one definition from another: the beginning of SHA-256 over all its files, in hexadecimal.
     pub hash: String,
 }
@@ -231,8 +245,19 @@ pub fn parse(text: &str, path: &Path) -> Result<Definitions, ConfigError> {
         return check.fail(&file.version, "only version 1 is known");
     }
     check.counters(&file.counters)?;
-    let File { version, database, databases, defaults, counters, include, families, events, stocks, queries } =
-        file;
+    let File {
+        version,
+        database,
+        databases,
+        const_labels,
+        defaults,
+        counters,
+        include,
+        families,
+        events,
+        stocks,
+        queries,
+    } = file;
     let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
     let content = Included { families, events, stocks, queries };
     let mut parts = vec![Part { text: text.to_owned(), name: name.clone(), folder: folder.clone(), content }];
@@ -277,6 +302,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Definitions, ConfigError> {
     unique("event", &parts, |part| part.content.events.iter().map(|event| &event.name).collect())?;
     unique("query", &parts, |part| part.content.queries.iter().map(|query| &query.name).collect())?;
     let families = declared(&parts)?;
+    let const_labels = const_labels.map(|labels| check.const_labels(labels, &families)).transpose()?;
     let mut hash = Sha256::new();
     for part in &parts {
         hash.update(&part.text);
@@ -331,7 +357,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Definitions, ConfigError> {
         }
     }
     let hash = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Ok(Definitions { databases: definitions, families, hash })
+    let const_labels = const_labels.unwrap_or_default();
+    Ok(Definitions { databases: definitions, families, const_labels, hash })
 }
 
 /// That no name stands twice, in whatever file.
@@ -388,6 +415,26 @@ struct Check<'a> {
 impl Check<'_> {
     fn fail<T, S>(&self, at: &Spanned<S>, message: impl Into<String>) -> Result<T, ConfigError> {
         Err(config::error_at(self.text, self.name, at, message))
+    }
+
+    /// Labels that no family has already.
+    fn const_labels(
+        &self,
+        labels: Spanned<BTreeMap<String, String>>,
+        families: &Families,
+    ) -> Result<BTreeMap<String, String>, ConfigError> {
+        for label in labels.value.keys() {
+            let has = |family: &&Arc<FamilyDefinition>| {
+                family.labels.contains_key(label) || *label == *family.desc.name
+            };
+            let problem = match families.values().find(has) {
+                _ if !family::is_free_label(label) => "is not a label name, or a reserved one".to_owned(),
+                Some(family) => format!("is a label of {}, too", family.desc.name),
+                None => continue,
+            };
+            return self.fail(&labels, format!("const_labels: {label:?} {problem}"));
+        }
+        Ok(labels.value)
     }
 
     /// The place of the database that something is for.

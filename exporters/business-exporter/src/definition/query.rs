@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::is_plain;
 use super::family::{FamilyDefinition, Init};
+use super::schedule::Schedule;
 use super::{Check, Defaults, Families};
 
 /// A query as it is written.
@@ -36,6 +37,9 @@ pub(super) struct Query {
     /// Runs in the background with this pause between, and scrapes show the last result; default: in each scrape
     #[schemars(with = "Option<String>")]
     refresh: Option<Spanned<GoDuration>>,
+    /// Runs in the background at these times, in UTC, and once when the exporter starts: minute, hour, day, month, weekday
+    #[schemars(with = "Option<String>")]
+    cron: Option<Spanned<String>>,
     /// As in `defaults`
     #[schemars(with = "Option<String>")]
     timeout: Option<GoDuration>,
@@ -46,6 +50,8 @@ pub(super) struct Query {
     max_rows: Option<usize>,
     /// As in `defaults`
     max_series: Option<usize>,
+    /// As in `defaults`
+    max_cost: Option<f64>,
     /// What a NULL in a column of values means
     #[serde(default)]
     null_value: NullValue,
@@ -54,18 +60,23 @@ pub(super) struct Query {
 }
 
 /// Where a query makes sense. Elsewhere it is not run, which is no failure.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Requirements {
     /// PostgreSQL of this major release or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_version: Option<u32>,
     /// PostgreSQL of this major release or earlier.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_version: Option<u32>,
     /// A server of this role.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// An extension that is installed in the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub extension: Option<String>,
     /// A table, view or other relation that exists, as `schema.name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub relation: Option<String>,
 }
 
@@ -93,7 +104,7 @@ impl Requirements {
 }
 
 /// What a server is to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It takes writes.
@@ -122,6 +133,9 @@ struct Emit {
     /// The family
     #[schemars(with = "String")]
     family: Spanned<String>,
+    /// SQL condition on the rows that fill it, over the columns of the query
+    #[schemars(with = "Option<String>")]
+    when: Option<Spanned<String>>,
     /// The column of the values
     value: Option<String>,
     /// Several columns of values instead, each for one value of a label
@@ -167,9 +181,8 @@ pub struct QueryDefinition {
     pub requires: Requirements,
     /// One statement.
     pub sql: String,
-    /// It runs in the background, with this pause between, and scrapes show its last result; without it, it runs in each
-    /// scrape.
-    pub refresh: Option<Duration>,
+    /// When it runs in the background, so that scrapes show its last result; without it, it runs in each scrape.
+    pub schedule: Option<Schedule>,
     /// How long the last result of a query in the background outlives the first failure after it.
     pub hold_max: Duration,
     /// The server cancels it after this time.
@@ -180,6 +193,8 @@ pub struct QueryDefinition {
     pub max_rows: usize,
     /// One series of a family more, and the query fails.
     pub max_series: usize,
+    /// It is not run when the planner expects more, in the units of `EXPLAIN`.
+    pub max_cost: Option<f64>,
     /// What a NULL value means.
     pub null_value: NullValue,
     /// What is made of each row.
@@ -191,6 +206,8 @@ pub struct QueryDefinition {
 pub struct Emission {
     /// The family.
     pub family: Arc<FamilyDefinition>,
+    /// SQL condition on the rows that fill it.
+    pub when: Option<String>,
     /// Labels whose values are columns: label and column.
     pub labels: Vec<(String, String)>,
     /// Labels whose values are fixed: label and value.
@@ -284,16 +301,25 @@ impl Query {
                 "without a pause it would never rest; leave refresh out to run it in each scrape",
             );
         }
+        let schedule = match (&self.refresh, &self.cron) {
+            (Some(_), Some(cron)) => return check.fail(cron, "write either refresh or cron"),
+            (Some(refresh), None) => Some(Schedule::Every(refresh.value.get())),
+            (None, Some(cron)) => {
+                Some(Schedule::cron(&cron.value).or_else(|problem| check.fail(cron, problem))?)
+            }
+            (None, None) => None,
+        };
         Ok(QueryDefinition {
             name: name.clone(),
             requires: self.requires.clone(),
             sql,
-            refresh: self.refresh.as_ref().map(|refresh| refresh.value.get()),
+            schedule,
             hold_max: defaults.hold_max.get(),
             timeout: self.timeout.unwrap_or(defaults.timeout).get(),
             lock_timeout: self.lock_timeout.unwrap_or(defaults.lock_timeout).get(),
             max_rows: self.max_rows.unwrap_or(defaults.max_rows),
             max_series,
+            max_cost: self.max_cost.or(defaults.max_cost),
             null_value: self.null_value,
             emit,
         })
@@ -343,14 +369,15 @@ impl Emit {
             );
         }
         let static_labels = self.static_labels.clone().into_iter().collect();
-        Ok(Emission { family, labels, static_labels, values })
+        let when = self.when.as_ref().map(|when| check.expression(when)).transpose()?;
+        Ok(Emission { family, when, labels, static_labels, values })
     }
 
     fn values(&self, check: &Check<'_>, family: &FamilyDefinition) -> Result<Values, ConfigError> {
         let name = &family.desc.name;
         let Emit { value, pivot, state, le, count, sum, .. } = self;
         let wanted = match family.desc.kind {
-            Kind::Histogram => match (le, count, value, pivot, state) {
+            Kind::Histogram | Kind::GaugeHistogram => match (le, count, value, pivot, state) {
                 (Some(le), Some(count), None, None, None) => {
                     let (le, count, sum) = (le.clone(), count.clone(), sum.clone());
                     return Ok(Values::Buckets { le, count, sum });

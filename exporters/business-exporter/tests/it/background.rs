@@ -1,26 +1,21 @@
-//! Queries that run beside the scrapes, and what is checked before the exporter runs.
+//! Queries that run beside the scrapes, and secrets that change meanwhile.
 
+use exposition::Page;
 use rstest::rstest;
-use std::time::{Duration, Instant};
-
 use testkit::page::value;
-use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, in_full};
+use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD};
 
-use crate::{Definition, failure, outcome, server};
+use crate::support::{Definition, eventually, failure, outcome, server};
 
 #[rstest]
 #[tokio::test]
 async fn a_scrape_shows_the_last_result_and_waits_for_none(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     server.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1); GRANT SELECT ON t TO exporter").await?;
     let text = "
 version: 1
-defaults: {hold_max: 500ms}
 families: [{name: at, type: gauge, help: A.}, {name: slow, type: gauge, help: A.}, {name: rows, type: gauge, help: A.}]
 queries:
 - {name: at, refresh: 1h, sql: SELECT extract(epoch FROM clock_timestamp()) AS v, emit: [{family: at, value: v}]}
@@ -28,16 +23,10 @@ queries:
 - {name: rows, sql: SELECT count(*) AS v FROM t, emit: [{family: rows, value: v}]}
 ";
     let exporter = Definition::new(text)?.exporter(&server.dsn()).await?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let first = loop {
-        let page = exporter.scrape(10.0).await?;
-        if let Some(first) = page.value("at", &[]) {
-            break first;
-        }
-        anyhow::ensure!(Instant::now() < deadline, "never refreshed:\n{}", exporter.process.log());
-    };
+    let page = eventually(&exporter, "refreshed", |page| page.value("at", &[]).is_some()).await?;
+    let first = value(&page, "at", &[])?;
     // The other one runs now, for a minute; the scrape does not wait for it.
-    let page = exporter.scrape(2.0).await?;
+    let page = exporter.scrape(10.0).await?;
     assert_eq!((page.value("at", &[]), page.value("rows", &[])), (Some(first), Some(1.0)));
     assert_eq!(outcome(&page, "slow"), Some("ok"), "it did not fail yet");
     assert!(page.family("slow").is_none());
@@ -53,75 +42,35 @@ queries:
 async fn a_failing_query_keeps_its_result_for_a_while(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     server.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1); GRANT SELECT ON t TO exporter").await?;
     let text = "
 version: 1
-defaults: {hold_max: 2s}
+defaults: {hold_max: HOLD}
 families: [{name: rows, type: gauge, help: A.}]
 queries:
 - {name: rows, refresh: 50ms, sql: SELECT count(*) AS v FROM t, emit: [{family: rows, value: v}]}
 ";
-    let exporter = Definition::new(text)?.exporter(&server.dsn()).await?;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    for (change, shown, ending) in [
-        ("SELECT 1", Some(1.0), "ok"),
-        ("ALTER TABLE t RENAME TO gone", Some(1.0), "error"),
-        ("SELECT 1", None, "error"),
-        ("ALTER TABLE gone RENAME TO t", Some(1.0), "ok"),
+    let mut exporters = Vec::new();
+    for (hold, shown) in [("1h", Some(1.0)), ("0s", None)] {
+        let definition = Definition::new(&text.replace("HOLD", hold))?;
+        exporters.push((definition.exporter(&server.dsn()).await?, shown));
+    }
+    for (change, ending) in [
+        ("SELECT 1", "ok"),
+        ("ALTER TABLE t RENAME TO gone", "error"),
+        ("ALTER TABLE gone RENAME TO t", "ok"),
     ] {
         server.sql(change).await?;
-        loop {
-            let page = exporter.scrape(10.0).await?;
-            let up = value(&page, "business_exporter_up", &[])?;
-            if (page.value("rows", &[]), outcome(&page, "rows"), up) == (shown, Some(ending), 1.0) {
-                break;
-            }
-            anyhow::ensure!(
-                Instant::now() < deadline,
-                "after {change:?} never {shown:?} and {ending}: {page:?}"
-            );
+        for (exporter, shown) in &exporters {
+            let shown = if ending == "ok" { Some(1.0) } else { *shown };
+            let is_so = |page: &Page| {
+                outcome(page, "rows") == Some(ending)
+                    && page.value("rows", &[]) == shown
+                    && page.value("business_exporter_up", &[]) == Some(1.0)
+            };
+            eventually(exporter, &format!("{shown:?} and {ending} after {change:?}"), is_so).await?;
         }
-    }
-    Ok(())
-}
-
-#[rstest]
-#[tokio::test]
-async fn the_role_is_looked_at(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
-    server.sql("CREATE TABLE t (a int); GRANT SELECT, INSERT ON t TO exporter").await?;
-    let text = "
-version: 1
-database: {role_check: strict}
-families: [{name: rows, type: gauge, help: A.}]
-queries: [{name: rows, refresh: 1h, sql: SELECT count(*) AS v FROM t, emit: [{family: rows, value: v}]}]
-";
-    let definition = Definition::new(text)?;
-    let output = definition.run(&["check", "--connect"], Some(&server.dsn()))?;
-    let said = String::from_utf8(output.stdout.clone())?;
-    assert!(output.status.success(), "{said} {:?}", failure(&output));
-    for line in ["# warning: the role may write t;", "# query rows: Aggregate  (cost=", "\nrows 0\n"] {
-        assert!(said.contains(line), "{line} is missing: {said}");
-    }
-    let output = definition.run(&["check", "--connect"], Some(&server.admin_dsn("postgres")))?;
-    let said = String::from_utf8(output.stdout.clone())?;
-    let (code, message) = failure(&output);
-    assert_eq!(code, Some(1), "{said} {message}");
-    assert!(said.contains("# warning: the role is a superuser"), "{said}");
-    assert!(message.contains("role_check: strict refuses"), "{message}");
-    assert!(!said.contains("\nrows 0"), "{said}");
-    // Nor in the background.
-    let exporter = definition.exporter(&server.admin_dsn("postgres")).await?;
-    for _ in 0..2 {
-        let page = exporter.scrape(10.0).await?;
-        assert_eq!((page.value("rows", &[]), value(&page, "business_exporter_up", &[])?), (None, 0.0));
     }
     Ok(())
 }
@@ -131,10 +80,7 @@ queries: [{name: rows, refresh: 1h, sql: SELECT count(*) AS v FROM t, emit: [{fa
 async fn a_password_that_is_changed_needs_no_restart(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("password");
     std::fs::write(&file, "wr0ng-w0rd")?;

@@ -2,7 +2,7 @@
 
 use testkit::postgres::Postgres;
 
-use crate::{exporter, shipped};
+use crate::support::{exporter, shipped};
 
 const MIGRATIONS: [&str; 3] = [
     include_str!("../../../../backend/migrations/0001_schema.sql"),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use exposition::Page;
 use rstest::rstest;
-use testkit::peer::POSTGRES_EXPORTER;
-use testkit::postgres::{Postgres, in_full};
+use testkit::peer::{POSTGRES_EXPORTER, SQL_EXPORTER as JUSTWATCH_EXPORTER};
+use testkit::postgres::{EXPORTER_PASSWORD, Postgres};
 
-use crate::{Definition, failure, run, server};
+use crate::support::{Definition, failure, run, server};
 
 const GOODS: &str = "
 CREATE TABLE goods (kind text, pieces int, moved_in int, moved_out int, weight int);
@@ -53,11 +54,21 @@ shop_moves direction=moved_in,kind=bolt 7
 shop_moves direction=moved_out,kind=bolt 0
 shop_kinds  2";
 
+/// Of the connection in its sample file, whatever is connected.
+const JUSTWATCH: &str = "
+sql_stock col=pieces,database=none,driver=postgres,host=localhost,kind=nut,sql_job=shop,user=nobody 5
+sql_stock col=pieces,database=none,driver=postgres,host=localhost,kind=bolt,sql_job=shop,user=nobody 7
+sql_stock col=moved_in,database=none,driver=postgres,host=localhost,kind=nut,sql_job=shop,user=nobody 15
+sql_stock col=moved_in,database=none,driver=postgres,host=localhost,kind=bolt,sql_job=shop,user=nobody 7
+sql_kindsnow col=kinds,database=none,driver=postgres,host=localhost,sql_job=shop,user=nobody 2
+sql_kindsnow col=kinds,database=none,driver=postgres,host=localhost,sql_job=nightly,user=nobody 2";
+
 const QUERY_EXPORTER: &str = "
 pieces database=shop,kind=nut,region=eu 5
 pieces database=shop,kind=bolt,region=eu 7
 moves_total database=shop,kind=nut,region=eu 15
 moves_total database=shop,kind=bolt,region=eu 7
+night database=shop,region=eu 7
 state database=shop,region=eu,state=open 1
 state database=shop,region=eu,state=closed 0";
 
@@ -72,13 +83,11 @@ shop_weight_kg sort=bolt 0";
 async fn converted_definitions_give_the_same_samples(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     server.sql(GOODS).await?;
     for (format, expected, notes) in [
         ("sql_exporter", SQL_EXPORTER, &["shop_fixed: static_value"][..]),
+        ("justwatch", JUSTWATCH, &["shop: startup_sql is left out", "lost: there is no query"]),
         (
             "query_exporter",
             QUERY_EXPORTER,
@@ -103,23 +112,73 @@ async fn converted_definitions_give_the_same_samples(
 async fn the_queries_of_postgres_exporter_give_its_samples(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) || !POSTGRES_EXPORTER.is_here().await {
+    let Some(server) = server(major).await? else { return Ok(()) };
+    if !POSTGRES_EXPORTER.is_here().await {
         return Ok(());
     }
-    let server = server(major).await?;
     server.sql(GOODS).await?;
     let (page, text) = converted("postgres_exporter", &server).await?;
-    assert!(text.contains("# not the same: shop_total_lasted: usage duration"), "{text}");
     let file = format!("--extend.query-path={}", sample_file("postgres_exporter"));
     let peer = POSTGRES_EXPORTER
         .start(&[&file, "--disable-default-metrics"], &[("DATA_SOURCE_NAME", &server.dsn())])
         .await?;
     let mut theirs = samples(&peer.page().await?, "server");
     // There runonserver is without effect.
-    let other = ["shop_total_lasted", "shop_future_one"];
-    theirs.retain(|sample| sample.starts_with("shop_") && !other.iter().any(|name| sample.starts_with(name)));
-    assert!(!theirs.is_empty());
+    theirs.retain(|sample| sample.starts_with("shop_") && !sample.starts_with("shop_future_one"));
+    for start in [
+        "shop_total_took_milliseconds  12.5",
+        "shop_total_level  3",
+        "shop_size_pieces_bucket kind=nut,le=2 1",
+    ] {
+        assert!(theirs.contains(start), "{start} is not in {theirs:#?}");
+    }
+    // Theirs leaves out texts.
+    for (note, sample) in [
+        ("shop_total_lasted_milliseconds: texts", "shop_total_lasted_milliseconds  90500"),
+        ("shop_total_state: texts", "shop_total_state  1"),
+    ] {
+        assert!(text.contains(&format!("# not the same: {note}")), "{note} is not in {text}");
+        assert!(theirs.insert(sample.to_owned()), "{sample}");
+    }
     assert_eq!(samples(&page, "server"), theirs, "{text}");
+    Ok(())
+}
+
+/// The other exporter itself, on the same database.
+#[rstest]
+#[tokio::test]
+async fn the_jobs_of_sql_exporter_give_its_samples(
+    #[values(13, 14, 15, 16, 17, 18)] major: u32,
+) -> anyhow::Result<()> {
+    let Some(server) = server(major).await? else { return Ok(()) };
+    if !JUSTWATCH_EXPORTER.is_here().await {
+        return Ok(());
+    }
+    server.sql(GOODS).await?;
+    let address = server.dsn().replacen("postgresql:", "postgres:", 1);
+    let text = std::fs::read_to_string(sample_file("justwatch"))?
+        .replace("postgres://nobody:nothing@localhost/none?sslmode=disable", &address);
+    let file = Definition::new(&text)?;
+    let output = run(&["convert", "--from", "justwatch", &file.path()], None)?;
+    let converted = String::from_utf8(output.stdout.clone())?;
+    assert!(output.status.success() && !converted.contains(EXPORTER_PASSWORD), "{:?}", failure(&output));
+    let output = Definition::new(&converted)?.run(&["once"], Some(&server.dsn()))?;
+    let mut ours = samples(&testkit::page::parse(&String::from_utf8(output.stdout)?)?, "");
+    // Theirs waits for the night.
+    ours.retain(|sample| !sample.contains("sql_job=nightly"));
+
+    let peer = JUSTWATCH_EXPORTER.start(&[&format!("--config.file={}", file.path())], &[]).await?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let theirs = loop {
+        let mut theirs = samples(&peer.page().await?, "");
+        theirs.retain(|sample| sample.starts_with("sql_stock") || sample.starts_with("sql_kindsnow"));
+        // Its queries run one after the other.
+        if theirs.iter().any(|sample| sample.starts_with("sql_kindsnow")) {
+            break theirs;
+        }
+        anyhow::ensure!(Instant::now() < deadline, "never ran:\n{}", peer.process.log());
+    };
+    assert_eq!(ours, theirs, "{converted}");
     Ok(())
 }
 

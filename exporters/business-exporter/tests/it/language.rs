@@ -9,19 +9,16 @@ use nix::sys::signal::Signal;
 use rstest::rstest;
 use testkit::http::Request;
 use testkit::page::{promtool_findings, value};
-use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD, Postgres, Version, in_full};
+use testkit::postgres::{EXPORTER, EXPORTER_PASSWORD};
 
-use crate::{Definition, eventually, failure, outcome, server};
+use crate::support::{Definition, eventually, failure, outcome, server};
 
 #[rstest]
 #[tokio::test]
 async fn several_databases_are_one_page_and_fail_apart(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let (shop, mut stock) = (server(major).await?, server(major).await?);
+    let (Some(shop), Some(mut stock)) = (server(major).await?, server(major).await?) else { return Ok(()) };
     shop.sql("CREATE TABLE orders (id serial PRIMARY KEY); GRANT SELECT ON orders TO exporter").await?;
     let text = format!(
         "
@@ -97,10 +94,7 @@ queries: [{name: one, refresh: 1h, sql: SELECT 1 AS v, emit: [{family: one, valu
 async fn a_definition_is_read_again_and_a_bad_one_changes_nothing(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     server.sql("CREATE TABLE items (id serial PRIMARY KEY)").await?;
     let definition = Definition::new(COUNTED)?;
     definition.install(&server).await?;
@@ -155,10 +149,7 @@ async fn a_definition_is_read_again_and_a_bad_one_changes_nothing(
 #[rstest]
 #[tokio::test]
 async fn files_include_others(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     let definition = Definition::new("version: 1\ninclude: [conf.d/*.yml, more/last.yml]\n")?;
     let part = |name: &str| {
         format!(
@@ -206,10 +197,7 @@ async fn files_include_others(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> a
 async fn queries_run_where_they_make_sense(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let primary = Postgres::builder().version(Version::Major(major)).start().await?;
+    let Some(primary) = server(major).await? else { return Ok(()) };
     let standby = primary.standby().await?;
     let cases = [
         ("old", "{max_version: 13}"),
@@ -261,6 +249,7 @@ version: 1
 families:
 - {name: wait_seconds, type: histogram, help: A., unit: seconds, buckets: [0.5, 1, 10], labels: {queue: {values: [a, b, c]}}, init: zero}
 - {name: bare, type: histogram, help: A., buckets: [1]}
+- {name: open_price_usd, type: gaugehistogram, help: A., buckets: [10]}
 - {name: release_info, type: info, help: A., labels: [version, codename]}
 - {name: mood, type: stateset, help: A., states: [good, bad], labels: [who]}
 - {name: wrong, type: histogram, help: A., buckets: [1]}
@@ -269,6 +258,7 @@ queries:
   sql: SELECT * FROM (VALUES ('a', 0.5, 2, 0.7), ('a', 10, 1, 4.0), ('a', NULL, 1, 20), ('b', 1, 5, 4.5)) AS t (queue, le, n, total)
   emit: [{family: wait_seconds, le: le, count: n, sum: total, labels: [queue]}]
 - {name: bare, sql: 'SELECT 1 AS le, 3 AS n', emit: [{family: bare, le: le, count: n}]}
+- {name: prices, sql: 'SELECT 10 AS le, 2 AS n, -5 AS total UNION ALL SELECT NULL, 1, 30', emit: [{family: open_price_usd, le: le, count: n, sum: total}]}
 - {name: release, sql: \"SELECT '1.2' AS version, 'ada' AS codename\", emit: [{family: release_info, labels: [version, codename]}]}
 - name: moods
   sql: SELECT * FROM (VALUES ('ada', 'good'), ('bob', 'bad'), ('cyd', 'odd')) AS t (who, mood)
@@ -281,10 +271,7 @@ queries:
 async fn every_type_of_family_can_be_filled(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     let exporter = Definition::new(TYPES)?.exporter(&server.dsn()).await?;
     let page = exporter.scrape(10.0).await?;
     for (name, labels, expected) in [
@@ -298,6 +285,10 @@ async fn every_type_of_family_can_be_filled(
         ("wait_seconds_sum", &[("queue", "b")], 4.5),
         ("wait_seconds_count", &[("queue", "c")], 0.0),
         ("bare_count", &[], 3.0),
+        ("open_price_usd_bucket", &[("le", "10")], 2.0),
+        ("open_price_usd_bucket", &[("le", "+Inf")], 3.0),
+        ("open_price_usd_gcount", &[], 3.0),
+        ("open_price_usd_gsum", &[], 25.0),
         ("release_info", &[("version", "1.2"), ("codename", "ada")], 1.0),
         ("mood", &[("who", "ada"), ("mood", "good")], 1.0),
         ("mood", &[("who", "ada"), ("mood", "bad")], 0.0),
@@ -319,7 +310,13 @@ async fn every_type_of_family_can_be_filled(
         .header("accept", "application/openmetrics-text; version=1.0.0");
     let text = exporter.send(request).await?.text;
     exposition::parse::openmetrics(&text)?;
-    for line in ["# TYPE release info\n", "# TYPE mood stateset\n", "mood{who=\"ada\",mood=\"good\"} 1\n"] {
+    for line in [
+        "# TYPE release info\n",
+        "# TYPE mood stateset\n",
+        "mood{who=\"ada\",mood=\"good\"} 1\n",
+        "# TYPE open_price_usd gaugehistogram\n",
+        "open_price_usd_gsum 25\n",
+    ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
     Ok(())
@@ -331,10 +328,7 @@ async fn every_type_of_family_can_be_filled(
 async fn a_rotated_connection_string_needs_no_restart(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     let text = "
 version: 1
 database: {dsn: {file: FOLDER/dsn}}

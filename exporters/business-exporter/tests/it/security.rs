@@ -2,10 +2,9 @@
 
 use pg_client::statement;
 use rstest::rstest;
-use testkit::postgres::in_full;
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::{Definition, failure, outcome, server};
+use crate::support::{Definition, failure, outcome, server};
 
 /// Texts that close the parenthesis around a query where a careless reader of SQL sees a string or a comment.
 const ESCAPES: [&str; 8] = [
@@ -25,10 +24,7 @@ const ESCAPES: [&str; 8] = [
 async fn what_could_escape_on_the_server_is_refused(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     server.sql("CREATE TABLE t (a int)").await?;
     let mut escaped = Vec::new();
     for conforming in ["on", "off"] {
@@ -56,10 +52,7 @@ async fn what_could_escape_on_the_server_is_refused(
 async fn writing_fails_and_changes_nothing(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = server(major).await?;
+    let Some(server) = server(major).await? else { return Ok(()) };
     server
         .sql(
             "CREATE TABLE t (a int); INSERT INTO t VALUES (1); CREATE SEQUENCE s;

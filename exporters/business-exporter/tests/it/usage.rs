@@ -1,6 +1,6 @@
 //! Bad input: one clear message that names the object and the fix, the right exit code, no secret.
 
-use crate::{Definition, failure, run};
+use crate::support::{Definition, failure, run};
 
 const SECRET: &str = "s3cr3t-w0rd";
 

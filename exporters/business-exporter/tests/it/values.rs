@@ -2,9 +2,8 @@
 
 use rstest::rstest;
 use testkit::page::{promtool_findings, value};
-use testkit::postgres::in_full;
 
-use crate::{Definition, database, exporter, install, outcome, run, shipped};
+use crate::support::{Definition, database, exporter, install, outcome, run, shipped};
 
 const ROWS: &str = "
 INSERT INTO users (email, username, hashed_password, is_active, last_login_at)
@@ -30,10 +29,7 @@ INSERT INTO deal_evaluations (user_id, deal_id, status, current_step) SELECT 1, 
 async fn the_shipped_definition_says_what_the_tables_hold(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = database(major).await?;
+    let Some(server) = database(major).await? else { return Ok(()) };
     install(&shipped(), &server).await?;
     let exporter = exporter(&shipped(), &server.dsn()).await?;
     let empty = exporter.scrape(10.0).await?;
@@ -88,10 +84,7 @@ async fn the_shipped_definition_says_what_the_tables_hold(
 async fn promtool_has_nothing_to_say_and_openmetrics_is_offered(
     #[values(13, 14, 15, 16, 17, 18)] major: u32,
 ) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = database(major).await?;
+    let Some(server) = database(major).await? else { return Ok(()) };
     install(&shipped(), &server).await?;
     server.sql(ROWS).await?;
     let exporter = exporter(&shipped(), &server.dsn()).await?;
@@ -141,10 +134,7 @@ queries:
 #[rstest]
 #[tokio::test]
 async fn labels_keep_to_their_domains(#[values(13, 14, 15, 16, 17, 18)] major: u32) -> anyhow::Result<()> {
-    if !in_full(major) {
-        return Ok(());
-    }
-    let server = database(major).await?;
+    let Some(server) = database(major).await? else { return Ok(()) };
     let exporter = Definition::new(LABELS)?.exporter(&server.dsn()).await?;
     exporter.scrape(10.0).await?;
     let page = exporter.scrape(10.0).await?;

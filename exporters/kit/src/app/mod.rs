@@ -22,7 +22,8 @@ use crate::web_config;
 pub use failure::{Failure, OrFailure, exit};
 pub use healthcheck::healthcheck;
 pub use routes::{
-    Deadline, Handler, Reply, Request, TelemetryStats, metrics, request_deadline, service_discovery, text,
+    Deadline, Handler, Reply, Request, TelemetryStats, json, metrics, request_deadline, service_discovery,
+    text,
 };
 
 /// Options that all exporters share, as flags.

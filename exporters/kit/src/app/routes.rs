@@ -83,6 +83,11 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
     reply
 }
 
+/// An answer in JSON, for people to read.
+pub fn json(value: &Value) -> Reply {
+    reply(StatusCode::OK, "application/json", format!("{value:#}\n").into())
+}
+
 /// A handler that answers with pages: the telemetry path's, or those of a target named in the request.
 pub fn metrics<P: Pages>(pages: Arc<P>, web: &Web, stats: Arc<TelemetryStats>) -> Handler {
     let (timeout, openmetrics) = (web.scrape_timeout, web.enable_openmetrics);

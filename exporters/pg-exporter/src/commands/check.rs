@@ -99,6 +99,8 @@ fn advice(outcome: Outcome, collector: &str) -> String {
         Outcome::Timeout => format!("raise --scrape-timeout, or --no-collector.{collector}"),
         Outcome::LockTimeout => "find who holds the lock: pg_locks, pg_blocking_pids()".to_owned(),
         Outcome::Connection => "look into the server's log: it closed the connection".to_owned(),
-        Outcome::Error => "read the message; for a query of your own, correct it".to_owned(),
+        Outcome::TooCostly | Outcome::Error => {
+            "read the message; for a query of your own, correct it".to_owned()
+        }
     }
 }
