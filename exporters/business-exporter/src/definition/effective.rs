@@ -59,10 +59,10 @@ fn family_keys(family: &FamilyDefinition) -> Value {
         Init::Zero => "zero",
     });
     map([
-        ("name", json!(family.desc.name)),
+        ("name", json!(*family.desc.name)),
         ("type", json!(family.type_name())),
-        ("help", json!(family.desc.help)),
-        ("unit", json!(family.desc.unit)),
+        ("help", json!(*family.desc.help)),
+        ("unit", json!(family.desc.unit.as_deref())),
         ("labels", Value::Object(labels)),
         ("init", json!(init)),
         ("buckets", json!(family.buckets)),
@@ -95,7 +95,7 @@ fn event_emission(emission: &EventEmission) -> Value {
     let labels = emission.family.labels.keys().cloned().zip(emission.labels.iter().map(|label| json!(label)));
     let value = if emission.family.buckets.is_empty() { "add" } else { "value" };
     map([
-        ("family", json!(emission.family.desc.name)),
+        ("family", json!(*emission.family.desc.name)),
         ("when", json!(emission.when)),
         ("labels", Value::Object(labels.collect())),
         (value, json!(emission.value)),
@@ -146,7 +146,7 @@ fn query_emission(emission: &Emission) -> Value {
         Values::Info => Vec::new(),
     };
     let keys = [
-        ("family", json!(emission.family.desc.name)),
+        ("family", json!(*emission.family.desc.name)),
         ("when", json!(emission.when)),
         ("labels", labels),
         ("static_labels", Value::Object(fixed)),
