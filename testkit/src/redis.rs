@@ -31,24 +31,39 @@ pub enum Version {
     /// Redis 7.0, Debian 12's.
     #[default]
     Redis70,
+    /// Redis Stack 7.4.
+    Redis74,
     /// Redis 8.2.
     Redis82,
+    /// Redis 8.6.
+    Redis86,
     /// Valkey 9.
     Valkey9,
 }
 
 impl Version {
     /// Every version that the tests know, oldest first.
-    pub const ALL: [Self; 4] = [Self::Redis62, Self::Redis70, Self::Redis82, Self::Valkey9];
+    pub const ALL: [Self; 6] =
+        [Self::Redis62, Self::Redis70, Self::Redis74, Self::Redis82, Self::Redis86, Self::Valkey9];
 
     /// Name in the table of servers, and the binary.
     const fn server(self) -> (&'static str, &'static str) {
         match self {
             Self::Redis62 => ("redis-6.2", "redis-server"),
             Self::Redis70 => ("redis-7.0", "redis-server"),
+            Self::Redis74 => ("redis-7.4", "redis-server"),
             Self::Redis82 => ("redis-8.2", "redis-server"),
+            Self::Redis86 => ("redis-8.6", "redis-server"),
             Self::Valkey9 => ("valkey-9", "valkey-server"),
         }
+    }
+
+    /// Its binaries, and what came with them.
+    ///
+    /// # Errors
+    /// As [`servers::get`].
+    pub async fn installed(self) -> Result<Installed> {
+        servers::get(self.server().0).await
     }
 }
 
@@ -129,8 +144,7 @@ impl RedisBuilder {
     /// # Errors
     /// When the binaries cannot be had or the server does not come up; shows the end of its log.
     pub async fn start(self) -> Result<Redis> {
-        let (name, _) = self.version.server();
-        let installed = servers::get(name).await?;
+        let installed = self.version.installed().await?;
         let folder = tempfile::Builder::new()
             .prefix("testkit-redis-")
             .tempdir()

@@ -34,6 +34,16 @@ async fn redis_7_0() {
 }
 
 #[tokio::test]
+async fn redis_7_4() {
+    version(Version::Redis74, "redis_version", "7.4").await;
+}
+
+#[tokio::test]
+async fn redis_8_6() {
+    version(Version::Redis86, "redis_version", "8.6").await;
+}
+
+#[tokio::test]
 async fn redis_8_2() {
     version(Version::Redis82, "redis_version", "8.2").await;
 }

@@ -28,10 +28,10 @@ const CONTAINERS: &[&str] = &[
 const LOST: &[(&str, &[&str])] = &[
     ("info", &["everything"]),
     ("ping", &["exporter_last_scrape_ping_time_seconds"]),
-    ("cluster|info", &["cluster_state", "cluster_slots_*", "cluster_known_nodes", "cluster_size", "cluster_current_epoch", "cluster_my_epoch", "cluster_messages_*", "cluster_stats_*", "cluster_links_*"]),
+    ("cluster|info", &["cluster_state", "cluster_slots_*", "cluster_known_nodes", "cluster_size", "cluster_current_epoch", "cluster_my_epoch", "cluster_messages_*", "cluster_stats_*", "cluster_links_*", "cluster_slot_migration_*"]),
     ("cluster|nodes", &["cluster_node_slots", "cluster_node_config_epoch", "all nodes of --cluster but its seeds", "/discover-cluster-nodes and /sd"]),
     ("readonly", &["keys that a replica of a cluster reads for its master"]),
-    ("cluster|slot-stats", &["cluster_slot_*"]),
+    ("cluster|slot-stats", &["cluster_slot_keys", "cluster_slot_cpu_*", "cluster_slot_net_*"]),
     ("hotkeys|get", &["hot_key_*", "hot_keys_*"]),
     ("config|get", &["config_*", "rdb_current_size_bytes"]),
     ("client|list", &["connected_client_*", "client_group_*", "client_groups_folded", "client_top_memory_bytes"]),

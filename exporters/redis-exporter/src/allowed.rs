@@ -173,12 +173,8 @@ impl Allowed {
     /// [`Refusal`].
     pub fn address(&self, target: &str) -> Result<Address, Refusal> {
         let place = Place::parse(target)?;
-        let rule = self.rules.iter().find(|rule| rule.patterns.iter().any(|pattern| fits(pattern, &place)));
-        let (credentials, tls) = if let Some(rule) = rule {
-            let password = rule.password.as_ref().map(Secret::reveal).transpose()?;
-            let user = rule.user.clone().or_else(|| place.user.clone().filter(|_| password.is_some()));
-            let tls = rule.tls.as_ref().map_or_else(|| self.tls.clone(), RuleTls::files);
-            (Credentials { user, password, ..Credentials::default() }, tls)
+        let (credentials, tls) = if let Some(by_rule) = self.by_rule(&place)? {
+            by_rule
         } else if let Some(credentials) = self.in_password_file(target, &place) {
             (credentials, self.tls.clone())
         } else if let Some((_, credentials)) = self.own.as_ref().filter(|(own, _)| own.is_at(&place)) {
@@ -187,6 +183,23 @@ impl Allowed {
             return Err(Refusal::NotAllowed(place.url()));
         };
         Ok(Address::parse(&place.url(), &credentials, &tls)?)
+    }
+
+    /// The credentials and TLS of the first rule that fits a target; `None` when none does.
+    ///
+    /// # Errors
+    /// [`Refusal`], except that of a target that is not allowed.
+    pub fn rule_for(&self, target: &str) -> Result<Option<(Credentials, TlsFiles)>, Refusal> {
+        Ok(self.by_rule(&Place::parse(target)?)?)
+    }
+
+    fn by_rule(&self, place: &Place) -> Result<Option<(Credentials, TlsFiles)>, ConfigError> {
+        let fitting = |rule: &&Rule| rule.patterns.iter().any(|pattern| fits(pattern, place));
+        let Some(rule) = self.rules.iter().find(fitting) else { return Ok(None) };
+        let password = rule.password.as_ref().map(Secret::reveal).transpose()?;
+        let user = rule.user.clone().or_else(|| place.user.clone().filter(|_| password.is_some()));
+        let tls = rule.tls.as_ref().map_or_else(|| self.tls.clone(), RuleTls::files);
+        Ok(Some((Credentials { user, password, ..Credentials::default() }, tls)))
     }
 
     /// Targets that are written out in the file, each with its labels.

@@ -25,7 +25,7 @@ pub struct Field {
     pub divisor: f64,
     /// Only with `-include-system-metrics`.
     pub system: bool,
-    /// redis_exporter has it only after 1.86.
+    /// redis_exporter 1.86 does not have it.
     pub after_1_86: bool,
 }
 
@@ -105,6 +105,9 @@ pub const FIELDS: &[Field] = &[
     gauge("mem_clients_normal", "mem_clients_normal"),
     gauge("mem_clients_slaves", "mem_clients_slaves"),
     gauge("mem_cluster_links", "mem_cluster_links_bytes"),
+    gauge("mem_cluster_slot_migration_input_buffer", "mem_cluster_slot_migration_input_buffer_bytes").after_1_86(),
+    gauge("mem_cluster_slot_migration_input_buffer_peak", "mem_cluster_slot_migration_input_buffer_peak_bytes").after_1_86(),
+    gauge("mem_cluster_slot_migration_output_buffer", "mem_cluster_slot_migration_output_buffer_bytes").after_1_86(),
     gauge("mem_fragmentation_bytes", "mem_fragmentation_bytes"),
     gauge("mem_fragmentation_ratio", "mem_fragmentation_ratio"),
     gauge("mem_not_counted_for_evict", "mem_not_counted_for_eviction_bytes"),
@@ -158,6 +161,7 @@ pub const FIELDS: &[Field] = &[
     gauge("rdb_last_load_keys_expired", "rdb_last_load_expired_keys"),
     gauge("rdb_last_load_keys_loaded", "rdb_last_load_loaded_keys"),
     gauge("rdb_last_save_time", "rdb_last_save_timestamp_seconds"),
+    gauge("rdb_saves_consecutive_failures", "rdb_saves_consecutive_failures").after_1_86(),
     // Stats
     counter("acl_access_denied_auth", "acl_access_denied_auth_total"),
     counter("acl_access_denied_channel", "acl_access_denied_channel_total"),
@@ -174,7 +178,9 @@ pub const FIELDS: &[Field] = &[
     counter("evicted_scripts", "evicted_scripts_total"),
     counter("expire_cycle_cpu_milliseconds", "expire_cycle_cpu_time_ms_total"),
     counter("expired_keys", "expired_keys_total"),
+    counter("expired_keys_active", "expired_keys_active_total").after_1_86(),
     counter("expired_subkeys", "expired_subkeys_total"),
+    counter("expired_subkeys_active", "expired_subkeys_active_total").after_1_86(),
     counter("expired_time_cap_reached_count", "expired_time_cap_reached_total"),
     counter("io_threaded_reads_processed", "io_threaded_reads_processed"),
     counter("io_threaded_writes_processed", "io_threaded_writes_processed"),
@@ -215,12 +221,20 @@ pub const FIELDS: &[Field] = &[
     gauge("tracking_total_keys", "tracking_total_keys"),
     gauge("tracking_total_prefixes", "tracking_total_prefixes"),
     // Replication
+    counter("master_total_sync_attempts", "master_sync_attempts_total").after_1_86(),
+    counter("total_disconnect_time_sec", "master_disconnected_seconds_total").after_1_86(),
     gauge("connected_slaves", "connected_slaves"),
+    gauge("master_current_sync_attempts", "master_current_sync_attempts").after_1_86(),
+    gauge("master_link_up_since_seconds", "master_link_up_since_seconds").after_1_86(),
     gauge("master_repl_offset", "master_repl_offset"),
     gauge("repl_backlog_active", "repl_backlog_is_active"),
     gauge("repl_backlog_first_byte_offset", "repl_backlog_first_byte_offset"),
     gauge("repl_backlog_histlen", "repl_backlog_history_bytes"),
     gauge("repl_backlog_size", "replication_backlog_bytes"),
+    gauge("replica_full_sync_buffer_peak", "replica_full_sync_buffer_peak_bytes").after_1_86(),
+    gauge("replica_full_sync_buffer_size", "replica_full_sync_buffer_bytes").after_1_86(),
+    gauge("replicas_repl_buffer_peak", "replicas_repl_buffer_peak_bytes").after_1_86(),
+    gauge("replicas_repl_buffer_size", "replicas_repl_buffer_bytes").after_1_86(),
     gauge("second_repl_offset", "second_repl_offset"),
     gauge("slave_priority", "slave_priority"),
     // CPU

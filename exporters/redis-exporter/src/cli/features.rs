@@ -101,7 +101,7 @@ pub(super) struct FeatureArgs {
     /// Name that the server's certificate must hold, instead of the host's
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     tls_server_name: String,
-    /// YAML file of targets that /scrape may reach, and their credentials
+    /// YAML file of targets that /scrape may reach, and their credentials; once, check and compare go by them, too
     #[arg(long = "targets.file", value_name = "FILE")]
     targets_file: Option<PathBuf>,
     /// Targets of /scrape whose connections are kept

@@ -16,6 +16,7 @@ use self::features::FeatureArgs;
 pub(crate) use self::features::split;
 use self::flags::normalise;
 use crate::address::{Address, Credentials, TlsFiles};
+use crate::allowed::Allowed;
 use crate::connection::Target;
 use crate::options::{Compat, Options};
 use crate::{cluster, multi};
@@ -205,11 +206,10 @@ impl Cli {
         if !options.features.whole_cluster {
             return Ok(None);
         }
-        let (credentials, tls) = (self.credentials()?, self.tls()?);
         let given = [&self.url].into_iter().chain(self.features.cluster_seeds());
-        let seeds = given.filter(|seed| !seed.is_empty()).map(|seed| {
-            Address::parse(seed, &credentials, &tls).with_context(|| "cannot use a seed of the cluster")
-        });
+        let seeds = given
+            .filter(|seed| !seed.is_empty())
+            .map(|seed| self.address(seed).context("cannot use a seed of the cluster"));
         let seeds = seeds.collect::<anyhow::Result<Vec<_>>>()?;
         if seeds.is_empty() {
             bail!("--cluster needs a node to ask: give --url or --cluster-seeds");
@@ -310,6 +310,19 @@ impl Cli {
         })
     }
 
+    /// Where a server is, and who we are there. What does not serve asks as `/scrape` would: a rule of the file of
+    /// targets says who we are where it fits.
+    fn address(&self, url: &str) -> anyhow::Result<Address> {
+        let (credentials, tls) = (self.credentials()?, self.tls()?);
+        let serves = self.action().is_none() && !self.report_unmapped;
+        let ruled = match self.targets_file().filter(|_| !serves) {
+            Some(file) => Allowed::new(Some(file), url, &credentials, &tls)?.rule_for(url)?,
+            None => None,
+        };
+        let (credentials, tls) = ruled.unwrap_or((credentials, tls));
+        Ok(Address::parse(url, &credentials, &tls)?)
+    }
+
     /// The target; `None` when its address is empty.
     ///
     /// # Errors
@@ -318,8 +331,7 @@ impl Cli {
         if self.url.is_empty() {
             return Ok(None);
         }
-        let address =
-            Address::parse(&self.url, &self.credentials()?, &self.tls()?).context("cannot use the target")?;
+        let address = self.address(&self.url).context("cannot use the target")?;
         Ok(Some(Target::new(address, Arc::clone(options), self.set_client_name)))
     }
 }

@@ -30,12 +30,18 @@ impl Cluster {
         Self { namespace: options.namespace.clone(), compat: options.compat_1_86() }
     }
 
-    /// The family of a field. What CLUSTER INFO counts under `cluster_stats_` is cumulative.
+    /// The family of a field. What CLUSTER INFO counts under `cluster_stats_` and, on Redis 8.4,
+    /// `cluster_slot_migration_stats_` is cumulative.
     fn desc(&self, key: &str) -> Desc {
         let family = RENAMED.iter().find(|(field, _)| *field == key).map_or(key, |(_, family)| family);
-        let clean: String = family.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        let kind =
-            if key.starts_with("cluster_stats_") && !self.compat { Kind::Counter } else { Kind::Gauge };
+        let mut clean: String =
+            family.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let migrations = key.starts_with("cluster_slot_migration_stats_") && !self.compat;
+        let cumulative = migrations || key.starts_with("cluster_stats_") && !self.compat;
+        if migrations {
+            clean += "_total";
+        }
+        let kind = if cumulative { Kind::Counter } else { Kind::Gauge };
         Desc::new(
             kind,
             format!("{}_{clean}", self.namespace),
@@ -88,10 +94,17 @@ mod tests {
     #[test]
     fn a_field_in_both_replies_is_written_once() {
         let info = "# Cluster\r\ncluster_enabled:1\r\n# Cluster Info\r\ncluster_state:ok\r\n";
-        let reply = Value::BulkString(b"cluster_state:ok\r\ncluster_stats_messages_sent:7\r\n".to_vec());
+        let reply = Value::BulkString(
+            b"cluster_state:ok\r\ncluster_stats_messages_sent:7\r\ncluster_slot_migration_stats_a:2\r\n"
+                .to_vec(),
+        );
         let page = page(&Cluster::new(&Options::default()), &replies(info, [(Request::ClusterInfo, reply)]));
-        let expected =
-            ["redis_cluster_enabled{} 1", "redis_cluster_messages_sent_total{} 7", "redis_cluster_state{} 1"];
+        let expected = [
+            "redis_cluster_enabled{} 1",
+            "redis_cluster_messages_sent_total{} 7",
+            "redis_cluster_slot_migration_stats_a_total{} 2",
+            "redis_cluster_state{} 1",
+        ];
         assert_eq!(lines(&page), expected);
     }
 }

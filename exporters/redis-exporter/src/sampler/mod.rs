@@ -16,7 +16,7 @@ use exporter_kit::telemetry::log::Throttle;
 use redis::{Cmd, Value};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::budget::Budget;
+use self::budget::{Budget, Reading};
 pub(crate) use self::findings::SamplerCollector;
 use self::findings::{Findings, Walked};
 use self::pass::{Pass, Wanted};
@@ -24,7 +24,7 @@ use crate::collectors::key_groups::{self, KeyGroups};
 use crate::collectors::keys::Keys;
 use crate::connection::{REFUSAL_KEPT, Target};
 use crate::error::ReplyError;
-use crate::info::{number, part};
+use crate::info::{Info, number, part};
 use crate::keyspace_walk;
 use crate::options::{Options, SamplerOptions};
 use crate::request;
@@ -56,6 +56,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 enum Work {
     Weigh,
     LookAtRandomKeys,
+    Walk(i64),
 }
 
 /// The background work on one target.
@@ -136,6 +137,8 @@ impl Sampler {
         let began = Instant::now();
         let session = Session::open(Arc::clone(&self.target), began + SESSION_KEPT + BATCH_LIMIT).await?;
         let facts = session.read_facts().await?;
+        // What was read in between: the fewer the better.
+        let _ = self.budget().settle(Reading::of(&facts.info));
         if !session.reads_keys(&facts) {
             *self.findings() = Findings::default();
             sleep(PAUSE).await;
@@ -160,23 +163,47 @@ impl Sampler {
                     }
                 },
             };
-            if self.wanted.insight && self.may(Work::LookAtRandomKeys) {
-                self.look_at_random_keys(&session, current.database).await?;
+            let database = current.database;
+            match self.round(&session, current).await {
+                Ok(false) => continue,
+                Ok(true) => {}
+                // The walk goes on where it was when the server can be reached again.
+                Err(error) if !error.is_answer() => return Err(error),
+                // The other databases do not wait for this one.
+                Err(error) => self.give_up(database, &error),
             }
-            for _ in 0..BATCHES_BETWEEN {
-                if !self.step(&session, current).await? {
-                    let done = self.finish(&session, current).await?;
-                    self.findings().end(current.database, done);
-                    *pass = None;
-                    if databases.is_empty() {
-                        sleep(PAUSE).await;
-                        return Ok(());
-                    }
-                    break;
-                }
+            *pass = None;
+            if databases.is_empty() {
+                sleep(PAUSE).await;
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Random keys and some batches of the walk; `true` when it came to its end.
+    async fn round(&self, session: &Session, pass: &mut Pass) -> Result<bool, ReplyError> {
+        if self.wanted.insight && self.may(Work::LookAtRandomKeys) {
+            self.look_at_random_keys(session, pass.database).await?;
+        }
+        for _ in 0..BATCHES_BETWEEN {
+            if !self.step(session, pass).await? {
+                let done = self.finish(session, pass).await?;
+                self.findings().end(pass.database, done);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A database that cannot be walked now.
+    fn give_up(&self, database: i64, error: &ReplyError) {
+        let mut findings = self.findings();
+        findings.running = None;
+        // A refusal counts where it is noted.
+        findings.errors += u64::from(!error.reason.is_lasting());
+        drop(findings);
+        self.note(Work::Walk(database), error);
     }
 
     /// The databases that something is wanted of.
@@ -187,6 +214,7 @@ impl Sampler {
         if self.wanted.insight || !features.key_groups.is_empty() {
             databases.extend(key_groups::databases(facts));
         }
+        databases.retain(|database| self.may(Work::Walk(*database)));
         databases
     }
 
@@ -222,14 +250,21 @@ impl Sampler {
             for (key, reply) in keys.into_iter().zip(replies) {
                 match reply {
                     // A key that is gone weighs nothing.
+                    Ok(Value::Nil) => {}
                     Ok(reply) => {
-                        let Some(memory) = integer(&reply) else { continue };
+                        let Some(memory) = integer(&reply) else {
+                            pass.unweighed = true;
+                            continue;
+                        };
                         if pass.wanted.groups {
                             self.groups.add(&mut pass.groups, &key, memory);
                         }
                         pass.weigh(key, memory);
                     }
-                    Err(error) => self.note(Work::Weigh, &error),
+                    Err(error) => {
+                        pass.unweighed = true;
+                        self.note(Work::Weigh, &error);
+                    }
                 }
             }
         }
@@ -245,7 +280,7 @@ impl Sampler {
         for chunk in matched.chunks(CHECKED_AT_ONCE) {
             let began = Instant::now();
             let read = timeout(BATCH_LIMIT, self.keys.chunk(session, pass.database, chunk)).await;
-            self.rest(began, chunk.len() * 4, 0).await;
+            self.rest(session, pass.database, began, (chunk.len() * 4, 0)).await;
             match read.map_err(|_| ReplyError::timeout("reading keys")) {
                 Ok(Ok(found)) => known.extend(found),
                 Ok(Err(error)) | Err(error) => {
@@ -255,6 +290,7 @@ impl Sampler {
             }
         }
         let counts = pass.wanted.count.iter().zip(&pass.counts);
+        let big = if pass.unweighed { BTreeSet::new() } else { std::mem::take(&mut pass.big) };
         Ok(Walked {
             ended: Instant::now(),
             took: pass.began.elapsed(),
@@ -263,8 +299,8 @@ impl Sampler {
             left_out: pass.left_out,
             exact: !pass.repeats,
             groups: std::mem::take(&mut pass.groups),
-            weighed: pass.wanted.groups && self.may(Work::Weigh),
-            big: pass.big.iter().map(|(memory, key)| (keyspace_walk::label(key), *memory)).collect(),
+            weighed: pass.wanted.groups && self.may(Work::Weigh) && !pass.unweighed,
+            big: big.iter().map(|(memory, key)| (keyspace_walk::label(key), *memory)).collect(),
         })
     }
 
@@ -294,7 +330,7 @@ impl Sampler {
         let mut findings = self.findings();
         for about in replies.chunks_exact(3) {
             // A key that went away in between has no memory.
-            let [Ok(kind), Ok(memory), Ok(ttl)] = about else { continue };
+            let [Ok(kind), Ok(memory), Ok(ttl @ Value::Int(_))] = about else { continue };
             if let (Some(kind), Some(memory)) = (request::text(kind), integer(memory)) {
                 findings.sample(database, &kind, memory as f64, integer(ttl).map(|ttl| ttl as f64 / 1e3));
             }
@@ -313,21 +349,34 @@ impl Sampler {
     ) -> Result<Vec<Result<Value, ReplyError>>, ReplyError> {
         let began = Instant::now();
         let replies = timeout(BATCH_LIMIT, session.in_database(database, what, commands)).await;
-        self.rest(began, commands.len(), keys).await;
+        self.rest(session, database, began, (commands.len(), keys)).await;
         replies.unwrap_or_else(|_| Err(ReplyError::timeout(what)))
     }
 
-    async fn rest(&self, began: Instant, commands: usize, keys: usize) {
-        let rest = {
-            let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-            budget.book(began.elapsed(), commands, keys)
-        };
-        sleep_until(began + rest).await;
+    /// Rests after a batch of so many commands and keys. Before a long rest the server is asked whether it is owed.
+    async fn rest(&self, session: &Session, database: i64, began: Instant, (commands, keys): (usize, usize)) {
+        let mut due = self.budget().book(began, began.elapsed(), commands, keys);
+        if self.budget().is_worth_asking(Instant::now()) {
+            let asked = Instant::now();
+            let info = request::words(&["INFO", "COMMANDSTATS"]);
+            let reply = timeout(BATCH_LIMIT, session.in_database(database, "INFO", &[info])).await;
+            let reply = reply.ok().and_then(Result::ok).and_then(|mut replies| replies.pop()?.ok());
+            let mut budget = self.budget();
+            due = budget.book(asked, asked.elapsed(), 1, 0);
+            if let Some(text) = reply.as_ref().and_then(request::text) {
+                due = budget.settle(Reading::of(&Info::parse(text))).unwrap_or(due);
+            }
+        }
+        sleep_until(due).await;
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server's time that was taken, by our account.
     fn spent(&self) -> Duration {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).spent
+        self.budget().spent
     }
 }
 

@@ -87,6 +87,8 @@ pub(super) struct Pass {
     /// Memory and name of the greatest keys.
     pub(super) big: BTreeSet<(u64, Vec<u8>)>,
     pub(super) groups: Groups,
+    /// The memory of a key could not be read: sums and ranks would be wrong.
+    pub(super) unweighed: bool,
 }
 
 impl Pass {
@@ -107,6 +109,7 @@ impl Pass {
             left_out: 0,
             big: BTreeSet::new(),
             groups: Groups::default(),
+            unweighed: false,
         }
     }
 

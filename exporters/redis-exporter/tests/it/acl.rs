@@ -11,6 +11,7 @@ use redis_exporter::lua_pattern::Pattern;
 use redis_exporter::options::{ClientGroups, Features, KeyArg, Options, SamplerOptions, Script};
 use redis_exporter::request::Server;
 use rstest::rstest;
+use testkit::redis::Version::{Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9};
 use testkit::redis::{Redis, RedisCluster, SentinelSetup, Value, Version};
 
 use crate::insight::eventually;
@@ -158,7 +159,7 @@ async fn matrix(server: &Redis, features: Features, skipped: &[&str]) {
 #[rstest]
 #[tokio::test]
 async fn without_one_command_just_what_is_stated_is_lost(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     fill(&server);
@@ -169,7 +170,7 @@ async fn without_one_command_just_what_is_stated_is_lost(
 #[rstest]
 #[tokio::test]
 async fn a_cluster_node_needs_what_the_rule_says(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let cluster = RedisCluster::start(version).await.unwrap();
     // Valkey says in INFO what CLUSTER INFO says.
@@ -181,7 +182,7 @@ async fn a_cluster_node_needs_what_the_rule_says(
 #[rstest]
 #[tokio::test]
 async fn a_sentinel_needs_what_the_rule_says(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let setup = SentinelSetup::start(version).await.unwrap();
     matrix(&setup.sentinels[0], Features { sentinel_peers: true, ..Features::default() }, &[]).await;
@@ -190,7 +191,7 @@ async fn a_sentinel_needs_what_the_rule_says(
 #[rstest]
 #[tokio::test]
 async fn the_sampler_needs_what_the_rule_says_and_learns_from_refusals(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     server.command(&["SET", "k", "1"]).unwrap();

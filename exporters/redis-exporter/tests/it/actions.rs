@@ -71,6 +71,38 @@ async fn once_prints_the_page() {
 }
 
 #[tokio::test]
+async fn a_server_in_the_file_of_targets_is_asked_as_the_user_that_stands_there() {
+    let server = Redis::start().await.unwrap();
+    server.acl_user("exporter", "s3cret", &["+@all"]).unwrap();
+    server.command(&["CONFIG", "SET", "requirepass", "0ther"]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("targets.yml");
+    let rules = |place: &str| {
+        let rule = format!("targets:\n  - match: [\"{place}\"]\n    user: exporter\n    password: s3cret\n");
+        std::fs::write(&file, rule).unwrap();
+    };
+    rules(&server.addr().to_string());
+    let url = format!("--url={}", server.addr());
+    let targets = format!("--targets.file={}", file.display());
+    let (code, page, error) = run(arguments(&["once", &url, &targets])).await;
+    assert_eq!((code, page.contains("redis_up 1\n"), error.as_str()), (Some(0), true, ""));
+    let old = folder.path().join("old.prom");
+    std::fs::write(&old, page).unwrap();
+    let old = old.display().to_string();
+    for words in [&["check"][..], &["compare", "--old", &old], &["--report-unmapped"]] {
+        let (code, out, error) = run(arguments(&[words, &[&url, &targets]].concat())).await;
+        assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}: {out}");
+    }
+    // It gets no password where no rule fits.
+    rules("localhost:1");
+    let (code, page, error) = run(arguments(&["once", &url, &targets])).await;
+    assert_eq!((code, page.contains("redis_up 0\n")), (Some(1), true), "{error}");
+    std::fs::write(&file, "targets: 1").unwrap();
+    let (code, _, error) = run(arguments(&["once", &url, &targets])).await;
+    assert!(code == Some(64) && error.contains("targets.yml"), "{code:?} {error}");
+}
+
+#[tokio::test]
 async fn compare_shows_what_changes() {
     let server = Redis::start().await.unwrap();
     let url = format!("--url={}", server.url());
@@ -141,11 +173,15 @@ async fn every_number_in_info_is_mapped_or_known_not_to_be() {
     let mut found = BTreeSet::new();
     for version in Version::ALL {
         let server = Redis::builder().version(version).start().await.unwrap();
-        let _replica = Redis::builder().version(version).replica_of(&server).start().await.unwrap();
-        let (code, out, error) =
-            run(arguments(&["--report-unmapped", "-include-system-metrics", "--url", &server.url()])).await;
-        assert_eq!(code, Some(0), "{error}");
-        let numbers = out.lines().filter(|line| line.starts_with("number\t"));
+        let replica = Redis::builder().version(version).replica_of(&server).start().await.unwrap();
+        let mut all = String::new();
+        for url in [server.url(), replica.url()] {
+            let (code, out, error) =
+                run(arguments(&["--report-unmapped", "-include-system-metrics", "--url", &url])).await;
+            assert_eq!(code, Some(0), "{error}");
+            all += &out;
+        }
+        let numbers = all.lines().filter(|line| line.starts_with("number\t"));
         found.extend(numbers.filter_map(|line| line.split('\t').nth(2)).map(str::to_owned));
     }
     let known: BTreeSet<String> = include_str!("../data/unmapped.txt").lines().map(str::to_owned).collect();

@@ -12,6 +12,7 @@ use redis_exporter::lua_pattern::Pattern;
 use redis_exporter::options::{Features, KeyArg, Options, SamplerOptions};
 use redis_exporter::slots::slot;
 use rstest::rstest;
+use testkit::redis::Version::{Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9};
 use testkit::redis::{Redis, RedisCluster, Version};
 use tokio::time::Instant;
 
@@ -98,7 +99,7 @@ fn addresses(cluster: &RedisCluster) -> Vec<String> {
 #[rstest]
 #[tokio::test]
 async fn counts_over_all_nodes_are_what_was_planted_and_a_dead_node_costs_its_own(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let mut servers = RedisCluster::start(version).await.unwrap();
     let planted = plant(&servers, &names("user", 500));
@@ -203,7 +204,7 @@ async fn a_hung_node_costs_its_own_samples_only() {
 #[rstest]
 #[tokio::test]
 async fn a_replica_is_in_its_masters_shard_and_may_read_keys_for_it(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let mut servers = RedisCluster::start(version).await.unwrap();
     let planted = plant(&servers, &names("user", 300));
@@ -244,7 +245,7 @@ async fn a_replica_is_in_its_masters_shard_and_may_read_keys_for_it(
 #[rstest]
 #[tokio::test]
 async fn one_nodes_page_has_the_keys_of_all(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let mut servers = RedisCluster::start(version).await.unwrap();
     plant(&servers, &names("user", 200));

@@ -4,6 +4,7 @@ use exposition::Page;
 use redis_exporter::options::{Features, KeyArg, Options, Script};
 use rstest::rstest;
 use testkit::proxy::FaultProxy;
+use testkit::redis::Version::{Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9};
 use testkit::redis::{Redis, Version};
 
 use crate::live::{failed, up};
@@ -32,7 +33,7 @@ fn fill(server: &Redis, commands: &[&[&str]]) {
 #[rstest]
 #[tokio::test]
 async fn chosen_keys_have_memory_size_and_value(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     fill(
@@ -174,7 +175,7 @@ async fn masters_are_left_alone_when_asked() {
 #[rstest]
 #[tokio::test]
 async fn streams_groups_and_consumers(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     fill(
@@ -241,7 +242,7 @@ async fn a_failing_script_costs_itself_only() {
 #[rstest]
 #[tokio::test]
 async fn clients_are_listed(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     let features = Features { clients: true, client_port: true, ..Features::default() };

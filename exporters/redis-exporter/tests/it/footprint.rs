@@ -9,6 +9,7 @@ use exposition::{Page, text};
 use redis_exporter::options::{ClientGroups, Features, KeyArg, Options, SamplerOptions};
 use rstest::rstest;
 use testkit::proxy::FaultProxy;
+use testkit::redis::Version::{Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9};
 use testkit::redis::{Redis, Value, Version};
 use tokio::time::Instant;
 
@@ -23,7 +24,7 @@ fn info(server: &Redis) -> redis_exporter::info::Info {
 #[rstest]
 #[tokio::test]
 async fn a_hundred_scrapes_leave_no_trace(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let server = Redis::builder()
         .version(version)
@@ -147,14 +148,18 @@ async fn a_large_server_has_a_bounded_page_and_never_waits_for_scan() {
     assert!(commandstats(&server, 200) >= 200);
     let _connections = connect(&server, clients);
     let proxy = FaultProxy::start(server.addr()).unwrap();
-    let features = Features {
-        client_groups: Some(ClientGroups::default()),
-        count: KeyArg::parse_list("user:*,user:1*,none:*,*7").unwrap(),
-        batch: 10_000,
-        sampler: Some(SamplerOptions { budget: Duration::from_millis(500), insight: false, top: 20 }),
-        ..Features::default()
+    let with_budget = |milliseconds| {
+        let budget = Duration::from_millis(milliseconds);
+        let features = Features {
+            client_groups: Some(ClientGroups::default()),
+            count: KeyArg::parse_list("user:*,user:1*,none:*,*7").unwrap(),
+            batch: 10_000,
+            sampler: Some(SamplerOptions { budget, insight: false, top: 20 }),
+            ..Features::default()
+        };
+        scraper(&server.url_at(proxy.addr()), Options { features, ..Options::default() })
     };
-    let scraper = scraper(&server.url_at(proxy.addr()), Options { features, ..Options::default() });
+    let scraper = with_budget(500);
     scrape(&scraper).await;
     // Without the sampler's own commands a scrape is one round trip, whatever is searched for.
     let before = proxy.round_trips();
@@ -163,10 +168,18 @@ async fn a_large_server_has_a_bounded_page_and_never_waits_for_scan() {
     assert_eq!(proxy.round_trips() - before, 1);
     assert!(page.samples("redis_commands_total").count() >= 100);
 
-    tokio::spawn(scraper.source().sampler().unwrap().run());
+    // With so small a budget the walk is never far.
+    let slow = with_budget(1);
+    let walk = tokio::spawn(slow.source().sampler().unwrap().run());
     let count = |page: &Page, key| page.value("redis_keys_count", &[("key", key)]);
-    let early = scrape(&scraper).await;
-    assert_eq!((up(&early), count(&early, "user:*")), (Some(1.0), None), "the walk is not waited for");
+    let walking =
+        |page: &Page| !page.samples("redis_key_sampler_walk_progress_ratio").collect::<Vec<_>>().is_empty();
+    let early = eventually(&slow, "a walk under way", walking).await;
+    assert_eq!((up(&early), failed(&early)), (Some(1.0), vec![]));
+    assert_eq!(count(&early, "user:*"), None, "the walk is not waited for");
+    walk.abort();
+
+    tokio::spawn(scraper.source().sampler().unwrap().run());
     let page = eventually(&scraper, "the counts", |page| count(page, "user:*").is_some()).await;
     let extra = page.value("redis_db_keys", &[("db", "db0")]).unwrap() - f64::from(keys);
     assert_eq!((count(&page, "user:*"), count(&page, "none:*")), (Some(f64::from(keys)), Some(0.0)));

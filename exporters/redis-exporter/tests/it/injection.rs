@@ -8,15 +8,16 @@ use exporter_kit::scrape::Selection;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use redis_exporter::lua_pattern::Pattern;
-use redis_exporter::options::{ClientGroups, Features, KeyArg, Options};
+use redis_exporter::options::{ClientGroups, Features, KeyArg, Options, SamplerOptions};
+use regex::Regex;
 use rstest::rstest;
 use testkit::page::samples;
 use tokio::time::Instant;
 
-use crate::recording::{CAPTURES, Fault, Stub, script};
+use crate::recording::{CAPTURES, Fault, Script, Stub, script, words};
 use crate::support::{read, scrape, scraper};
 
-type Samples = BTreeMap<String, String>;
+pub(crate) type Samples = BTreeMap<String, String>;
 
 /// Samples of the server: those about the scrape itself tell of the fault, and some are by our own clock on a server
 /// that does not tell the time.
@@ -48,6 +49,9 @@ const FEATURES: &[(&str, SwitchOn)] = &[
     ("client groups", |features| features.client_groups = Some(ClientGroups::default())),
     ("key groups", |features| features.key_groups = vec![Pattern::new("^(.*):").unwrap()]),
     ("modules", |features| features.modules = true),
+    ("search indexes", |features| features.search_indexes = Some(Regex::new("^cars").unwrap())),
+    ("tile38", |features| features.tile38 = true),
+    ("rdb file", |features| features.rdb_file_size = true),
 ];
 
 /// What the recorded servers also answer.
@@ -91,13 +95,17 @@ const REPLIES: &[(&[&str], &str)] = &[
     (&["EVAL", "return 1", "0"], "*2 $1 x $1 1"),
     (&["EVAL", "return 2", "0"], "*2 $1 y :2"),
     (&["SCAN", "0", "MATCH", "*", "COUNT", "1000"], "*2 $1 0 *2 $3 p:1 $3 p:2"),
+    (&["FT._LIST"], "*3 $4 cars $8 cars_old $5 users"),
+    (&["FT.INFO", "cars"], "*4 $8 num_docs $2 12 $14 number_of_uses :3"),
+    (&["FT.INFO", "cars_old"], "*2 $8 num_docs $1 4"),
+    (&["SERVER", "EXT"], "*4 $18 tile38_num_objects $1 7 $9 read_only $5 false"),
 ];
 
 /// Clients of a recorded server.
 const CLIENTS: &str = "id=7 addr=h:1 name=web age=10 idle=5 flags=N db=0 qbuf=1 omem=2 tot-mem=10 user=u lib-name=x\n\
     id=8 addr=h:2 name=job age=9 idle=1 flags=b db=2 qbuf=0 omem=3 tot-mem=20 user=u lib-name=x\n";
 
-fn keys(list: &str) -> Vec<KeyArg> {
+pub(crate) fn keys(list: &str) -> Vec<KeyArg> {
     KeyArg::parse_list(list).unwrap()
 }
 
@@ -114,6 +122,20 @@ fn options(features: &[usize]) -> Options {
 
 fn everything() -> Vec<usize> {
     (0..FEATURES.len()).collect()
+}
+
+/// A configuration whose RDB file is there; `None` for an error.
+fn with_rdb_file(parameters: &[u8]) -> Option<Vec<u8>> {
+    let (mut parameters, _) = words(parameters, 0)?;
+    for pair in parameters.chunks_exact_mut(2) {
+        match pair[0].as_str() {
+            "dir" => pair[1] = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures").to_owned(),
+            "dbfilename" => pair[1] = "redis8.info".to_owned(),
+            _ => {}
+        }
+    }
+    let texts: String = parameters.iter().map(|text| format!("${}\r\n{text}\r\n", text.len())).collect();
+    Some(format!("*{}\r\n{texts}", parameters.len()).into_bytes())
 }
 
 /// A recorded server, and what each collector reads of it.
@@ -138,8 +160,15 @@ impl Server {
         };
         script.extend([text(&["CLIENT", "LIST"], CLIENTS)]);
         script.extend([text(&["INFO", "MODULES"], "# Modules\r\nmodule:name=ReJSON,ver=20607,api=1\r\n")]);
+        if let Some(parameters) = script.get_mut(&["CONFIG", "GET", "*"].map(str::to_owned)[..]) {
+            *parameters = with_rdb_file(parameters).unwrap_or_else(|| parameters.clone());
+        }
+        Server::of(name, script, options(&everything())).await
+    }
+
+    async fn of(name: &'static str, script: Script, options: Options) -> Server {
         let stub = Stub::start(script).await;
-        let scraper = scraper(&stub.address, options(&everything()));
+        let scraper = scraper(&stub.address, options);
         scrape(&scraper).await;
         let mut parts = Vec::new();
         for collector in scraper.enabled() {
@@ -178,7 +207,7 @@ impl Server {
         if *fault == Fault::Cut || words[0] == "INFO" && words[1] == "ALL" {
             return;
         }
-        let from_it = parts.iter().filter(|(_, commands)| commands.iter().any(|sent| sent == command));
+        let from_it = parts.iter().filter(|(_, commands)| commands.iter().any(|sent| same(sent, command)));
         let from_it: BTreeSet<&String> = from_it.flat_map(|(samples, _)| samples).collect();
         let subjects = subjects(&words);
         let may_miss = |sample: &String| match &subjects[..] {
@@ -195,6 +224,11 @@ impl Server {
     }
 }
 
+/// Whether two commands are the same one; what CONFIG GET is asked for depends on the features.
+fn same(one: &[String], other: &[String]) -> bool {
+    one == other || one[0] == "CONFIG" && other.starts_with(&one[..2])
+}
+
 /// The sample that tells of a script.
 fn how_it_ended(script: &str) -> String {
     format!("redis_script_result{{filename=\"{script}\"}}")
@@ -209,6 +243,7 @@ fn subjects(words: &[&str]) -> Vec<String> {
         | ["MEMORY", _, key] => vec![format!("key=\"{key}\"")],
         ["XINFO", "CONSUMERS", _, group] => vec![format!("group=\"{group}\"")],
         ["XINFO", _, stream] => vec![format!("stream=\"{stream}\"")],
+        ["FT.INFO", index] => vec![format!("index_name=\"{index}\"")],
         ["EVAL", script, _] => vec![format!("filename=\"{script}\"")],
         ["SCAN", _, _, "*", ..] => vec!["key_group".to_owned()],
         ["SCAN", _, _, pattern, ..] => vec![format!("=\"{}", pattern.trim_end_matches('*'))],
@@ -218,12 +253,12 @@ fn subjects(words: &[&str]) -> Vec<String> {
     }
 }
 
-fn refusal() -> Fault {
+pub(crate) fn refusal() -> Fault {
     Fault::Reply(b"-NOPERM injected\r\n".to_vec())
 }
 
 /// What replaces a reply.
-fn faults() -> Vec<Fault> {
+pub(crate) fn faults() -> Vec<Fault> {
     let lines =
         ["-ERR injected", "-MOVED 1 127.0.0.1:1", "-LOADING injected", "$-1", "*0", ":-7", "+stream", "+OK"];
     let shapes = ["*1 $1 x", "*2 *1 *0 *0", "$1 x", "*2 $1 0 *1 :5"];
@@ -233,15 +268,18 @@ fn faults() -> Vec<Fault> {
 }
 
 /// Whether the server itself may answer this, which then is no fault.
-fn is_an_answer(words: &[&str], fault: &Fault) -> bool {
+pub(crate) fn is_an_answer(words: &[&str], fault: &Fault) -> bool {
     let Fault::Reply(reply) = fault else { return false };
     let number = reply.starts_with(b":");
     match words {
         // A type; a value; that a key is gone.
         ["TYPE", ..] => matches!(reply[0], b'+' | b'$' | b':'),
         ["GETRANGE", ..] => reply.starts_with(b"$1"),
+        // A key, or that there is none.
+        ["RANDOMKEY"] => reply[0] == b'$',
+        ["HOTKEYS", ..] => reply == b"$-1\r\n",
         ["MEMORY", ..] => number || reply.starts_with(b"$-1"),
-        ["STRLEN" | "LLEN" | "SCARD" | "HLEN" | "ZCARD", ..] | ["SLOWLOG", "LEN"] => number,
+        ["STRLEN" | "LLEN" | "SCARD" | "HLEN" | "ZCARD" | "PTTL", ..] | ["SLOWLOG", "LEN"] => number,
         ["SELECT", ..] => !reply.starts_with(b"-"),
         // What the server says of the quorum.
         ["SENTINEL", "CKQUORUM", ..] => matches!(reply[0], b'+' | b':') || reply.starts_with(b"$1"),
@@ -255,14 +293,35 @@ fn is_an_answer(words: &[&str], fault: &Fault) -> bool {
 async fn inject_all(name: &'static str, features: &[usize]) {
     let server = Server::start(name).await;
     let options = options(features);
-    let (whole, commands) = server.whole(&options).await;
+    let (_, commands) = server.whole(&options).await;
     assert!(commands.len() > 3, "{commands:?}");
+    inject_each(&server, &options, commands).await;
+}
+
+async fn inject_each(server: &Server, options: &Options, commands: Vec<Vec<String>>) {
+    let (whole, _) = server.whole(options).await;
     for command in commands {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         for fault in faults().iter().filter(|fault| !is_an_answer(&words, fault)) {
-            server.inject(&options, &whole, &command, fault).await;
+            server.inject(options, &whole, &command, fault).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_wrong_reply_about_hot_keys_costs_their_samples_only() {
+    let mut script = script("redis8");
+    let info = script.get_mut(&["INFO", "ALL"].map(str::to_owned)[..]).unwrap();
+    *info = String::from_utf8(info.clone()).unwrap().replace(":8.0.6\r", ":8.6.3\r").into_bytes();
+    let asked = ["HOTKEYS", "GET"].map(str::to_owned).to_vec();
+    let reply = "*1 *6 $15 tracking-active :1 $14 by-cpu-time-us *2 $1 a :89 $12 by-net-bytes *2 $1 a :288";
+    script.insert(asked.clone(), format!("{}\r\n", reply.replace(' ', "\r\n")).into_bytes());
+    let sampler = Some(SamplerOptions { insight: true, ..SamplerOptions::default() });
+    let options = Options { features: Features { sampler, ..Features::default() }, ..Options::default() };
+    let server = Server::of("redis8", script, options.clone()).await;
+    let (whole, _) = server.whole(&options).await;
+    assert!(whole.contains_key("redis_hot_key_cpu_seconds{key=\"a\"}"), "{whole:?}");
+    inject_each(&server, &options, vec![asked]).await;
 }
 
 #[rstest]

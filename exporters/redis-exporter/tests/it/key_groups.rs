@@ -7,6 +7,7 @@ use proptest::test_runner::TestRunner;
 use redis_exporter::lua_pattern::Pattern;
 use redis_exporter::options::{Features, Options, SamplerOptions};
 use rstest::rstest;
+use testkit::redis::Version::{Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9};
 use testkit::redis::{Redis, Value, Version};
 
 use crate::insight::eventually;
@@ -59,7 +60,7 @@ fn options(sampler: Option<SamplerOptions>) -> Options {
 #[rstest]
 #[tokio::test]
 async fn keys_are_counted_and_weighed_by_group(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
     #[values(None, Some(SamplerOptions { budget: Duration::from_millis(900), insight: false, top: 5 }))]
     sampler: Option<SamplerOptions>,
 ) {

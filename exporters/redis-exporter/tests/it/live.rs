@@ -8,6 +8,7 @@ use redis_exporter::address::Credentials;
 use redis_exporter::options::Options;
 use rstest::rstest;
 use testkit::proxy::{FaultProxy, Mode};
+use testkit::redis::Version::{Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9};
 use testkit::redis::{Redis, Version};
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -34,7 +35,7 @@ pub(crate) fn reason(page: &Page) -> Option<&str> {
 #[rstest]
 #[tokio::test]
 async fn every_version_is_scraped_whole_in_one_round_trip(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let master = Redis::builder().version(version).start().await.unwrap();
     master.command(&["SET", "key", "1"]).unwrap();

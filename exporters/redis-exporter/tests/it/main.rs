@@ -19,6 +19,7 @@ mod live;
 mod peer;
 mod recording;
 mod replay;
+mod sampler_injection;
 mod servers;
 mod support;
 mod tls;

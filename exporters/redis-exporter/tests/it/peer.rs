@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 use testkit::exporter::Exporter;
 use testkit::peer::{REDIS_EXPORTER, Waiver, differences};
+use testkit::redis::Version::{Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9};
 use testkit::redis::{Redis, Version};
 
 use crate::binary::BINARY;
@@ -41,7 +42,7 @@ const COMMANDS: &[&str] = &[
 #[rstest]
 #[tokio::test]
 async fn the_compatible_page_is_the_one_of_the_running_peer(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     if !REDIS_EXPORTER.is_here().await {
         return;

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use redis_exporter::options::{Features, Options};
+use redis_exporter::options::{Features, KeyArg, Options};
 use rstest::rstest;
+use testkit::redis::Version::{Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9};
 use testkit::redis::{Redis, SentinelSetup, Version};
 
 use crate::live::{failed, up};
@@ -18,7 +19,7 @@ fn with(features: Features) -> Options {
 #[rstest]
 #[tokio::test]
 async fn a_sentinel_shows_its_peers_and_its_configuration(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let setup = SentinelSetup::start(version).await.unwrap();
     let [sentinel, peers @ ..] = &setup.sentinels[..] else { panic!("no sentinels") };
@@ -47,7 +48,7 @@ async fn a_sentinel_shows_its_peers_and_its_configuration(
 #[rstest]
 #[tokio::test]
 async fn the_rdb_file_has_a_size(
-    #[values(Version::Redis62, Version::Redis70, Version::Redis82, Version::Valkey9)] version: Version,
+    #[values(Redis62, Redis70, Redis74, Redis82, Redis86, Valkey9)] version: Version,
 ) {
     let server = Redis::builder().version(version).start().await.unwrap();
     let features = Features { rdb_file_size: true, ..Features::default() };
@@ -112,6 +113,39 @@ async fn search_indexes_are_shown_when_their_name_is_wanted() {
     assert_eq!(value("inverted_size_bytes"), Some(524_288.0));
     assert_eq!(value("number_of_uses_total"), Some(3.0));
     assert_eq!(value("cleaning"), None);
+}
+
+#[tokio::test]
+async fn modules_and_search_indexes_of_redis_stack_are_shown() {
+    let version = Version::Redis74;
+    let stack = version.installed().await.unwrap();
+    let module = |name: &str| stack.binary(&format!("../lib/{name}.so")).display().to_string();
+    let load = ["redisearch", "redisbloom", "rejson"].map(module);
+    let load = load.iter().flat_map(|file| ["--loadmodule", file]);
+    let server = Redis::builder().version(version).args(load).start().await.unwrap();
+    server.command(&["FT.CREATE", "cars", "PREFIX", "1", "car:", "SCHEMA", "name", "TEXT"]).unwrap();
+    server.command(&["FT.CREATE", "users", "SCHEMA", "name", "TEXT"]).unwrap();
+    for key in ["car:1", "car:2"] {
+        server.command(&["HSET", key, "name", "fast"]).unwrap();
+    }
+    server.command(&["BF.ADD", "seen", "one"]).unwrap();
+    let search_indexes = Some(regex::Regex::new("^cars").unwrap());
+    let features = Features {
+        search_indexes,
+        modules: true,
+        keys: KeyArg::parse_list("seen").unwrap(),
+        ..Features::default()
+    };
+    let page = scrape(&scraper(&server.url(), with(features))).await;
+    assert_eq!((up(&page), failed(&page)), (Some(1.0), vec![]));
+    let names: BTreeSet<_> =
+        page.samples("redis_module_info").filter_map(|module| module.label("name")).collect();
+    assert_eq!(names, BTreeSet::from(["ReJSON", "bf", "search"]));
+    assert_eq!(page.value("redis_search_number_of_indexes", &[]), Some(2.0));
+    let docs: Vec<_> = page.samples("redis_search_index_num_docs").collect();
+    assert_eq!(docs.len(), 1);
+    assert_eq!((docs[0].label("index_name"), docs[0].value), (Some("cars"), 2.0));
+    assert!(page.value("redis_key_memory_usage_bytes", &[("key", "seen")]).is_some_and(|bytes| bytes > 0.0));
 }
 
 #[tokio::test]
