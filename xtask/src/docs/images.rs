@@ -7,12 +7,13 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use testkit::servers::{once, private_dir, workspace_root};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     dashboards::{self, Dashboard, schema::npm_install},
@@ -37,6 +38,8 @@ const SOURCE: &str = include_str!("dashboard.jsx");
 pub(super) const IMAGES: &str = "docs/images";
 /// The hour that a dashboard shows, unless the stack is younger.
 const RANGE: f64 = 3600.0;
+/// How long a stack may take to have two points of everything.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Draws the dashboards of the stack in the folder `stack` into the folder `images`.
 pub(super) async fn draw(stack: &Path, images: &Path) -> Result<()> {
@@ -54,7 +57,7 @@ pub(super) async fn draw(stack: &Path, images: &Path) -> Result<()> {
             let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             let raw: Value =
                 serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
-            picture(&page, &raw, &answers(&dashboard, &prometheus, &absent).await?, &image)
+            picture(&page, &raw, &lines(&dashboard, &prometheus, &absent).await?, &image)
         })
         .await?;
         problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", dashboard.title)));
@@ -98,6 +101,36 @@ struct Answers {
     series: BTreeMap<u64, Vec<Value>>,
     /// The panels that need not have any.
     absent: Vec<u64>,
+}
+
+/// What Prometheus answers to every panel, once there is enough for lines: a stack that is young has single points.
+async fn lines(dashboard: &Dashboard, prometheus: &str, absent: &[&str]) -> Result<Answers> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answers = answers(dashboard, prometheus, absent).await?;
+        // What is missing for good is said of the picture.
+        if answers.have_lines(dashboard) || Instant::now() > deadline {
+            return Ok(answers);
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+impl Answers {
+    /// Whether every panel that is to show lines has a series with two numbers one after the other.
+    fn have_lines(&self, dashboard: &Dashboard) -> bool {
+        let number = |point: &Value| point[1].as_str().and_then(|text| text.parse::<f64>().ok());
+        let is_line = |series: &Value| {
+            let points = series["values"].as_array().map(Vec::as_slice).unwrap_or_default();
+            points.windows(2).any(|two| two.iter().all(|point| number(point).is_some_and(f64::is_finite)))
+        };
+        dashboard.panels.iter().all(|panel| {
+            let answers = self.series.get(&panel.id).into_iter().flatten();
+            panel.targets.iter().all(|target| target.instant)
+                || self.absent.contains(&panel.id)
+                || answers.filter_map(Value::as_array).flatten().any(is_line)
+        })
+    }
 }
 
 /// What Prometheus answers to every panel.
