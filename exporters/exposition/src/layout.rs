@@ -37,7 +37,8 @@ impl Layout {
         Arc::clone(known)
     }
 
-    fn new(tables: &[Arc<Table>]) -> Layout {
+    /// A layout of these tables.
+    pub(crate) fn new(tables: &[Arc<Table>]) -> Layout {
         let parts = tables.iter().enumerate().flat_map(|(table, content)| {
             content.families.iter().enumerate().map(move |(family, part)| (&*part.desc.name, table, family))
         });

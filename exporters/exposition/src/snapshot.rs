@@ -299,7 +299,7 @@ impl Snapshot {
     pub(crate) fn families(&self) -> Cow<'_, [(usize, usize)]> {
         match &self.layout {
             Some(layout) if layout.is_as_long_as(&self.tables) => Cow::Borrowed(&layout.order),
-            _ => Cow::Owned(Layout::of(&self.tables, &mut Arc::default()).order.clone()),
+            _ => Cow::Owned(Layout::new(&self.tables).order),
         }
     }
 

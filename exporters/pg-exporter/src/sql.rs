@@ -2,9 +2,8 @@
 //!
 //! Most collectors are a [`Query::Columns`]: label columns, one value column a metric, and a FROM clause. The SELECT
 //! is put together for the server's version, and every row becomes one row of the snapshot. Queries with the same FROM
-//! clause are one statement. A [`Query::Custom`] brings
-//! its own SQL and turns the rows into samples itself, and so does a [`Query::OfExtension`], for a server that has the
-//! extension.
+//! clause are one statement. A [`Query::Custom`] brings its own SQL and turns the rows into samples itself, and so does a
+//! [`Query::OfExtension`], for a server that has the extension.
 
 use std::sync::Arc;
 
