@@ -44,8 +44,9 @@ function settings(panel, name) {
   return config;
 }
 
-// One frame a series.
+// One frame a series. As in Grafana's panel what is not finite is a gap in a line: one NaN would leave its axis without a range.
 function frames(panel) {
+  const number = (text) => (panel.type === "timeseries" && !Number.isFinite(Number(text)) ? null : Number(text));
   let index = 0;
   return panel.targets.flatMap((target, at) =>
     (answers[panel.id][at] ?? []).map((series) => {
@@ -55,7 +56,7 @@ function frames(panel) {
         refId: target.refId,
         fields: [
           { name: "Time", type: FieldType.time, values: points.map(([time]) => time * 1000), config: {} },
-          { name: "Value", type: FieldType.number, labels: series.metric, values: points.map(([, value]) => Number(value)), config: settings(panel, name) },
+          { name: "Value", type: FieldType.number, labels: series.metric, values: points.map(([, value]) => number(value)), config: settings(panel, name) },
         ],
       });
       const field = frame.fields[1];
