@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 use crate::family::Kind;
 use crate::labels;
 use crate::negotiate::Format;
-use crate::snapshot::{Family, Snapshot, Table};
+use crate::shape::Family;
+use crate::snapshot::{Snapshot, Table};
 
 /// Appends the metrics of a registry in a format, without the closing `# EOF`.
 ///
@@ -91,8 +92,7 @@ fn without_exemplar(line: &str) -> &str {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let order = self.families();
-        for parts in order.chunk_by(|a, b| self.name(*a) == self.name(*b)) {
+        for parts in self.layout().families() {
             encode_family(self, parts, &mut encoder)?;
         }
         Ok(())
@@ -138,7 +138,7 @@ fn encode_family(
                 let buckets = family.count - 2;
                 let mut cumulative = 0.0;
                 let mut counts = Vec::with_capacity(buckets);
-                for (offset, column) in table.columns[family.first..][..buckets].iter().enumerate() {
+                for (offset, column) in table.shape.columns[family.first..][..buckets].iter().enumerate() {
                     let (Some((_, bound)), Some(upto)) = (column.extra, value(offset)) else { continue };
                     counts.push((bound, to_count(upto - cumulative)));
                     cumulative = upto;
@@ -152,7 +152,8 @@ fn encode_family(
                 metric.encode_family(&series)?.encode_counter::<NoLabelSet, f64, f64>(&value, None)?;
             }
             _ => {
-                for (offset, column) in table.columns[family.first..][..family.count].iter().enumerate() {
+                for (offset, column) in table.shape.columns[family.first..][..family.count].iter().enumerate()
+                {
                     let (Some(value), "") = (value(offset), column.suffix) else { continue };
                     let series = RowLabels { table, row, extra: column.extra };
                     metric.encode_family(&series)?.encode_gauge(&value)?;

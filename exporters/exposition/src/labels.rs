@@ -5,13 +5,11 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 
-/// Appends `name="value"` with a comma before it when `out` grew past `start`.
-pub(crate) fn push(out: &mut String, start: usize, name: &str, value: &str) {
-    if out.len() > start {
-        out.push(',');
-    }
-    out.push_str(name);
-    out.push_str("=\"");
+use crate::shape::LabelName;
+
+/// Appends `name="value"`.
+pub(crate) fn push(out: &mut String, name: &LabelName, value: &str) {
+    out.push_str(name.before_value());
     push_escaped(out, value);
     out.push('"');
 }

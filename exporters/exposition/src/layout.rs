@@ -1,31 +1,27 @@
 //! The order of the families of a page. It seldom differs from that of the page before.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use crate::SharedStr;
 use crate::family::{is_label_name, is_metric_name};
+use crate::shape::Shape;
 use crate::snapshot::Table;
+use crate::write::Headers;
 
 /// Which families a page has, in what order they are written, and which of them need a look at their samples. Kept
-/// from one page of a target to the next it saves sorting names that are in order already, and nothing else: a page with
-/// other families gets a layout of its own.
-#[derive(Clone, Debug, Default)]
+/// from one page of a target to the next it saves sorting and describing them again, and nothing else: a page with other
+/// families gets a layout of its own.
+#[derive(Debug, Default)]
 pub struct Layout {
-    tables: Vec<Names>,
+    shapes: Vec<Arc<Shape>>,
     /// Families as (table, family), sorted by name; parts of one family are neighbours in the order they came.
     pub(crate) order: Vec<(usize, usize)>,
-    /// Ranges of `order` that are one family in several parts.
-    pub(crate) shared: Vec<Range<usize>>,
+    /// Ranges of `order`, one for each name.
+    pub(crate) names: Vec<Range<usize>>,
     /// Families whose name, or the name of a label, is invalid.
     pub(crate) invalid: Vec<(usize, usize)>,
-}
-
-/// The names in a table.
-#[derive(Clone, Debug)]
-struct Names {
-    labels: Vec<String>,
-    families: Vec<SharedStr>,
+    /// What stands before the samples of each name, in each of the formats, once it was written.
+    pub(crate) headers: [OnceLock<Headers>; 2],
 }
 
 impl Layout {
@@ -40,46 +36,42 @@ impl Layout {
     /// A layout of these tables.
     pub(crate) fn new(tables: &[Arc<Table>]) -> Layout {
         let parts = tables.iter().enumerate().flat_map(|(table, content)| {
-            content.families.iter().enumerate().map(move |(family, part)| (&*part.desc.name, table, family))
+            let families = content.shape.families.iter().enumerate();
+            families.map(move |(family, part)| (&*part.desc.name, table, family))
         });
         let mut named: Vec<_> = parts.collect();
         named.sort_by_key(|(name, ..)| *name);
-        let mut shared = Vec::new();
+        let mut names = Vec::new();
         let mut at = 0;
         for parts in named.chunk_by(|a, b| a.0 == b.0) {
-            if parts.len() > 1 {
-                shared.push(at..at + parts.len());
-            }
+            names.push(at..at + parts.len());
             at += parts.len();
         }
-        let valid = |table: &Table| table.label_names().iter().all(|name| is_label_name(name));
+        let valid = |table: &Table| table.label_names().all(is_label_name);
         let invalid =
             named.iter().filter(|(name, table, _)| !is_metric_name(name) || !valid(&tables[*table]));
         let invalid = invalid.map(|(_, table, family)| (*table, *family)).collect();
         let order = named.into_iter().map(|(_, table, family)| (table, family)).collect();
-        let names = |table: &Arc<Table>| Names {
-            labels: table.label_names().to_vec(),
-            families: table.families.iter().map(|family| family.desc.name.clone()).collect(),
-        };
-        Layout { tables: tables.iter().map(names).collect(), order, shared, invalid }
+        let shapes = tables.iter().map(|table| Arc::clone(&table.shape)).collect();
+        Layout { shapes, order, names, invalid, headers: Default::default() }
+    }
+
+    /// The parts of each family.
+    pub(crate) fn families(&self) -> impl Iterator<Item = &[(usize, usize)]> {
+        self.names.iter().map(|range| &self.order[range.clone()])
     }
 
     fn is_of(&self, tables: &[Arc<Table>]) -> bool {
-        let same = |(names, table): (&Names, &Arc<Table>)| {
-            names.families.len() == table.families.len()
-                && names.families.iter().zip(&table.families).all(|(name, family)| *name == family.desc.name)
-                && names.labels == table.label_names()
+        let same = |(known, table): (&Arc<Shape>, &Arc<Table>)| {
+            Arc::ptr_eq(known, &table.shape) || *known == table.shape
         };
-        self.tables.len() == tables.len() && self.tables.iter().zip(tables).all(same)
+        self.shapes.len() == tables.len() && self.shapes.iter().zip(tables).all(same)
     }
 
     /// Whether it is about as many families as these tables have.
     pub(crate) fn is_as_long_as(&self, tables: &[Arc<Table>]) -> bool {
-        self.tables.len() == tables.len()
-            && self
-                .tables
-                .iter()
-                .zip(tables)
-                .all(|(names, table)| names.families.len() == table.families.len())
+        let long =
+            |(known, table): (&Arc<Shape>, &Arc<Table>)| known.families.len() == table.shape.families.len();
+        self.shapes.len() == tables.len() && self.shapes.iter().zip(tables).all(long)
     }
 }

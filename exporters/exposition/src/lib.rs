@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - [`family`]: what a metric family is: [`Desc`] and [`Kind`].
+//! - [`shape`]: the form of a table: its labels and families.
 //! - [`snapshot`]: the columnar [`Snapshot`] that a scrape fills and the writers read.
 //! - [`text`], [`openmetrics`]: the two writers, text format 0.0.4 and OpenMetrics 1.0.
 //! - [`negotiate`]: which format and which compression a client asked for.
@@ -20,6 +21,7 @@ pub mod negotiate;
 mod number;
 pub mod openmetrics;
 pub mod parse;
+pub mod shape;
 mod shared_str;
 pub mod snapshot;
 pub mod text;
@@ -29,5 +31,6 @@ pub use family::{Desc, Kind, is_label_name, is_metric_name};
 pub use layout::Layout;
 pub use negotiate::{Encoding, Format};
 pub use parse::Page;
+pub use shape::{Column, HistogramColumns, Shape, SummaryColumns};
 pub use shared_str::SharedStr;
-pub use snapshot::{Column, HistogramColumns, Row, Snapshot, SummaryColumns, Table};
+pub use snapshot::{Row, Snapshot, Table};

@@ -5,9 +5,13 @@ const WHOLE: f64 = 9e15;
 
 /// Appends `value` as both formats write a sample value.
 pub(crate) fn push(out: &mut String, value: f64) {
-    if value.fract() == 0.0 && value.abs() < WHOLE && !(value == 0.0 && value.is_sign_negative()) {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and below 9e15")]
-        out.push_str(itoa::Buffer::new().format(value as i64));
+    // A cast there and back is a few instructions; the fraction is a call where the processor may be an old one.
+    #[expect(clippy::cast_possible_truncation, reason = "what does not fit is found by the comparison")]
+    let whole = value as i64;
+    #[expect(clippy::cast_precision_loss, reason = "below 9e15 nothing is lost")]
+    let is_whole = whole as f64 == value && value.abs() < WHOLE;
+    if is_whole && (whole != 0 || value.is_sign_positive()) {
+        out.push_str(itoa::Buffer::new().format(whole));
     } else if value.is_nan() {
         out.push_str("NaN");
     } else if value.is_infinite() {

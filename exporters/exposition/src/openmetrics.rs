@@ -15,6 +15,8 @@ pub const EOF: &str = "# EOF\n";
 struct OpenMetrics;
 
 impl Dialect for OpenMetrics {
+    const INDEX: usize = 1;
+
     fn parts(_: Kind) -> &'static [Part] {
         &[Part::Whole]
     }

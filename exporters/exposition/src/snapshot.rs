@@ -3,7 +3,6 @@
 //! A [`Table`] has label names, rows, and a column of values for every family that shares those rows. The labels of
 //! a row are rendered once, however many families use them, and a value that was not set is absent from the page.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -12,17 +11,13 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use crate::family::{Desc, Kind, is_label_name};
+use crate::family::{Desc, is_label_name};
 use crate::labels;
 use crate::layout::Layout;
+use crate::shape::{Column, Family, HistogramColumns, LabelName, Shape, SummaryColumns};
 
 /// Marks "no sample": a NaN with a payload that no arithmetic makes. A real NaN is a value like any other.
 const ABSENT: f64 = f64::from_bits(0x7ff4_0ab5_e470_0001);
-
-/// Ends of the names of a histogram's samples, and of a gauge histogram's.
-pub(crate) const BUCKET: &str = "_bucket";
-pub(crate) const GSUM: &str = "_gsum";
-pub(crate) const GCOUNT: &str = "_gcount";
 
 /// Up to so many rows of a table are compared one by one, which is faster than hashing them.
 const FEW: usize = 16;
@@ -43,8 +38,10 @@ pub struct Snapshot {
 /// Rows of label values, and one column of sample values for each family over them.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    label_names: Vec<String>,
-    /// Labels of every row of the table, rendered, with a trailing comma when not empty.
+    pub(crate) shape: Arc<Shape>,
+    /// Names of the labels that every row of the table has, beside those of the shape.
+    common: Vec<String>,
+    /// These labels, rendered, with a trailing comma when not empty.
     pub(crate) prefix: String,
     /// Rendered label blocks of all rows, back to back.
     blocks: String,
@@ -52,44 +49,9 @@ pub struct Table {
     /// Every row, by a hash of its label block, once there are [`FEW`] of them.
     seen: HashTable<usize>,
     hasher: RandomState,
-    pub(crate) families: Vec<Family>,
-    pub(crate) columns: Vec<Sample>,
     /// Row after row, a value for each column.
     values: Vec<f64>,
     duplicates: u64,
-}
-
-/// A family's columns within a table.
-#[derive(Clone, Debug)]
-pub(crate) struct Family {
-    pub(crate) desc: Desc,
-    pub(crate) first: usize,
-    pub(crate) count: usize,
-}
-
-/// One column: what the series' name and labels get beside the family's.
-#[derive(Clone, Debug)]
-pub(crate) struct Sample {
-    pub(crate) suffix: &'static str,
-    pub(crate) extra: Option<(&'static str, f64)>,
-}
-
-/// Handle of a family with one value a row.
-#[derive(Clone, Copy, Debug)]
-pub struct Column(usize);
-
-/// Handle of a histogram family.
-#[derive(Clone, Debug)]
-pub struct HistogramColumns {
-    first_bucket: usize,
-    bounds: usize,
-}
-
-/// Handle of a summary family.
-#[derive(Clone, Debug)]
-pub struct SummaryColumns {
-    first_quantile: usize,
-    quantiles: usize,
 }
 
 impl Snapshot {
@@ -101,7 +63,7 @@ impl Snapshot {
     /// Adds a family with one sample and no labels.
     pub fn sample(&mut self, desc: &Desc, value: f64) {
         let index = *self.unlabelled.get_or_insert_with(|| {
-            self.tables.push(Arc::new(Table::new(&[])));
+            self.tables.push(Arc::default());
             self.tables.len() - 1
         });
         let table = Arc::make_mut(&mut self.tables[index]);
@@ -114,7 +76,12 @@ impl Snapshot {
 
     /// Adds a table whose rows have these labels.
     pub fn table(&mut self, labels: &[&str]) -> &mut Table {
-        self.tables.push(Arc::new(Table::new(labels)));
+        self.table_of(&Arc::new(Shape::new(labels)))
+    }
+
+    /// Adds a table of a shape that was made before.
+    pub fn table_of(&mut self, shape: &Arc<Shape>) -> &mut Table {
+        self.tables.push(Arc::new(Table::new(Arc::clone(shape))));
         let last = self.tables.len() - 1;
         Arc::make_mut(&mut self.tables[last])
     }
@@ -131,10 +98,10 @@ impl Snapshot {
         for table in &mut self.tables {
             let table = Arc::make_mut(table);
             for (name, value) in labels {
-                if table.label_names.iter().all(|own| own != name) && is_label_name(name) {
-                    labels::push(&mut table.prefix, usize::MAX, name, value);
+                if table.label_names().all(|own| own != *name) && is_label_name(name) {
+                    labels::push(&mut table.prefix, &LabelName::new(name), value);
                     table.prefix.push(',');
-                    table.label_names.push((*name).to_owned());
+                    table.common.push((*name).to_owned());
                 }
             }
         }
@@ -145,16 +112,16 @@ impl Snapshot {
         self.layout = None;
         for table in &mut self.tables {
             // A table that other snapshots share is copied only when something of it goes.
-            if table.families.iter().all(|family| keep(&family.desc.name)) {
+            if table.shape.families.iter().all(|family| keep(&family.desc.name)) {
                 continue;
             }
             let table = Arc::make_mut(table);
-            for index in 0..table.families.len() {
-                if !keep(&table.families[index].desc.name) {
+            for index in 0..table.shape.families.len() {
+                if !keep(&table.shape.families[index].desc.name) {
                     table.clear_family(index);
                 }
             }
-            table.families.retain(|family| keep(&family.desc.name));
+            Arc::make_mut(&mut table.shape).families.retain(|family| keep(&family.desc.name));
         }
     }
 
@@ -162,9 +129,9 @@ impl Snapshot {
     pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
         self.layout = None;
         for table in &mut self.tables {
-            for index in 0..table.families.len() {
-                if let Some(name) = rename(&table.families[index].desc.name) {
-                    Arc::make_mut(table).families[index].desc.name = name.into();
+            for index in 0..table.shape.families.len() {
+                if let Some(name) = rename(&table.shape.families[index].desc.name) {
+                    Arc::make_mut(&mut Arc::make_mut(table).shape).families[index].desc.name = name.into();
                 }
             }
         }
@@ -175,13 +142,13 @@ impl Snapshot {
     pub fn restate(&mut self, restate: impl Fn(&Desc) -> Option<(Desc, f64)>) {
         self.layout = None;
         for table in &mut self.tables {
-            for index in 0..table.families.len() {
-                let Some((desc, factor)) = restate(&table.families[index].desc) else { continue };
+            for index in 0..table.shape.families.len() {
+                let Some((desc, factor)) = restate(&table.shape.families[index].desc) else { continue };
                 let table = Arc::make_mut(table);
-                let family = &mut table.families[index];
+                let family = &mut Arc::make_mut(&mut table.shape).families[index];
                 family.desc = desc;
                 let columns = family.first..family.first + family.count;
-                for row in table.values.chunks_exact_mut(table.columns.len()) {
+                for row in table.values.chunks_exact_mut(table.shape.width()) {
                     row[columns.clone()]
                         .iter_mut()
                         .filter(|value| !is_absent(**value))
@@ -193,7 +160,11 @@ impl Snapshot {
 
     /// Labels and value of each sample of a family that has one value a row.
     pub fn values<'a>(&'a self, family: &'a str) -> impl Iterator<Item = (Vec<(String, String)>, f64)> + 'a {
-        let parts = self.families().into_owned().into_iter().filter(move |part| self.name(*part) == family);
+        let tables = self.tables.iter().enumerate();
+        let parts = tables.flat_map(|(table, content)| {
+            (0..content.shape.families.len()).map(move |family| (table, family))
+        });
+        let parts = parts.filter(move |part| self.name(*part) == family);
         parts.flat_map(move |part| {
             let (table, first) = (&self.tables[part.0], self.family(part).first);
             (0..table.rows()).filter_map(move |row| {
@@ -240,7 +211,7 @@ impl Snapshot {
         }
         // Families of the same tables have the same rows, so that these are compared once.
         let mut distinct: HashMap<Vec<usize>, bool, RandomState> = HashMap::default();
-        for parts in layout.shared.iter().map(|range| &layout.order[range.clone()]) {
+        for parts in layout.families().filter(|parts| parts.len() > 1) {
             let kind = self.family(parts[0]).desc.kind;
             for part in &parts[1..] {
                 if self.family(*part).desc.kind != kind {
@@ -278,7 +249,7 @@ impl Snapshot {
         for &(table_index, family_index) in parts {
             for row in 0..self.tables[table_index].ends.len() {
                 let table = &self.tables[table_index];
-                let family = &table.families[family_index];
+                let family = &table.shape.families[family_index];
                 if table.present(family, row) == 0 {
                     continue;
                 }
@@ -295,16 +266,16 @@ impl Snapshot {
         }
     }
 
-    /// All families as (table, family), sorted by name; parts of one family are neighbours in the order they came.
-    pub(crate) fn families(&self) -> Cow<'_, [(usize, usize)]> {
+    /// In what order families are written.
+    pub(crate) fn layout(&self) -> Arc<Layout> {
         match &self.layout {
-            Some(layout) if layout.is_as_long_as(&self.tables) => Cow::Borrowed(&layout.order),
-            _ => Cow::Owned(Layout::new(&self.tables).order),
+            Some(layout) if layout.is_as_long_as(&self.tables) => Arc::clone(layout),
+            _ => Arc::new(Layout::new(&self.tables)),
         }
     }
 
     pub(crate) fn family(&self, (table, family): (usize, usize)) -> &Family {
-        &self.tables[table].families[family]
+        &self.tables[table].shape.families[family]
     }
 
     pub(crate) fn name(&self, part: (usize, usize)) -> &str {
@@ -313,55 +284,35 @@ impl Snapshot {
 }
 
 impl Table {
-    fn new(labels: &[&str]) -> Table {
-        // Room for a table as most are: growing from nothing costs more than filling it.
-        Table {
-            label_names: labels.iter().map(|name| (*name).to_owned()).collect(),
-            blocks: String::with_capacity(if labels.is_empty() { 0 } else { 512 }),
-            ends: Vec::with_capacity(if labels.is_empty() { 1 } else { FEW }),
-            families: Vec::with_capacity(FEW),
-            columns: Vec::with_capacity(FEW),
-            values: Vec::with_capacity(64),
-            ..Table::default()
-        }
+    fn new(shape: Arc<Shape>) -> Table {
+        Table { shape, ..Table::default() }
     }
 
     /// Adds a family with one value a row.
     pub fn column(&mut self, desc: &Desc) -> Column {
-        Column(self.add_family(desc, [("", None)]))
+        self.extend(|shape| shape.column(desc))
     }
 
-    /// Adds a family of histograms or gauge histograms. `bounds` are the finite upper bounds, ascending; `+Inf` is added.
+    /// Adds a family of histograms or gauge histograms, see [`Shape::histogram`].
     pub fn histogram(&mut self, desc: &Desc, bounds: &[f64]) -> HistogramColumns {
-        let buckets = bounds.iter().chain([&f64::INFINITY]).map(|bound| (BUCKET, Some(("le", *bound))));
-        let [sum, count] =
-            if desc.kind == Kind::GaugeHistogram { [GSUM, GCOUNT] } else { ["_sum", "_count"] };
-        let first_bucket = self.add_family(desc, buckets.chain([(sum, None), (count, None)]));
-        HistogramColumns { first_bucket, bounds: bounds.len() }
+        self.extend(|shape| shape.histogram(desc, bounds))
     }
 
-    /// Adds a summary family with these quantiles, which may be none.
+    /// Adds a summary family, see [`Shape::summary`].
     pub fn summary(&mut self, desc: &Desc, quantiles: &[f64]) -> SummaryColumns {
-        let columns = quantiles.iter().map(|quantile| ("", Some(("quantile", *quantile))));
-        let first_quantile = self.add_family(desc, columns.chain([("_sum", None), ("_count", None)]));
-        SummaryColumns { first_quantile, quantiles: quantiles.len() }
+        self.extend(|shape| shape.summary(desc, quantiles))
     }
 
-    fn add_family(
-        &mut self,
-        desc: &Desc,
-        columns: impl IntoIterator<Item = (&'static str, Option<(&'static str, f64)>)>,
-    ) -> usize {
-        let first = self.columns.len();
-        self.columns.extend(columns.into_iter().map(|(suffix, extra)| Sample { suffix, extra }));
-        self.widen(first);
-        self.families.push(Family { desc: desc.clone(), first, count: self.columns.len() - first });
-        first
+    fn extend<T>(&mut self, add: impl FnOnce(&mut Shape) -> T) -> T {
+        let before = self.shape.width();
+        let added = add(Arc::make_mut(&mut self.shape));
+        self.widen(before);
+        added
     }
 
     /// Makes room for columns that were added to rows that are there.
     fn widen(&mut self, before: usize) {
-        let (rows, width) = (self.ends.len(), self.columns.len());
+        let (rows, width) = (self.ends.len(), self.shape.width());
         if rows <= 1 {
             self.values.resize(rows * width, ABSENT);
             return;
@@ -378,19 +329,33 @@ impl Table {
     /// ones are ignored. When a row with the same labels is there already, what is set on this one is dropped and
     /// counted.
     pub fn row(&mut self, values: &[&str]) -> Row<'_> {
+        if self.ends.is_empty() {
+            self.make_room();
+        }
         let start = self.blocks.len();
-        for (index, name) in self.label_names.iter().enumerate() {
-            labels::push(&mut self.blocks, start, name, values.get(index).copied().unwrap_or_default());
+        for (index, name) in self.shape.labels.iter().enumerate() {
+            if index > 0 {
+                self.blocks.push(',');
+            }
+            labels::push(&mut self.blocks, name, values.get(index).copied().unwrap_or_default());
         }
         if self.is_new(start) {
             let row = self.ends.len();
             self.ends.push(self.blocks.len());
-            self.values.resize((row + 1) * self.columns.len(), ABSENT);
+            self.values.resize((row + 1) * self.shape.width(), ABSENT);
             Row { table: self, row: Some(row) }
         } else {
             self.blocks.truncate(start);
             Row { table: self, row: None }
         }
+    }
+
+    /// Room for a table as most are: growing from nothing costs more than filling it.
+    fn make_room(&mut self) {
+        let rows = if self.shape.labels.is_empty() { 1 } else { FEW };
+        self.ends.reserve(rows);
+        self.values.reserve(rows * self.shape.width());
+        self.blocks.reserve(rows * self.shape.labels.len() * 32);
     }
 
     /// Whether the block that was just rendered at `start` differs from that of every row.
@@ -404,6 +369,7 @@ impl Table {
         }
         let hash_of = |row: &usize| hasher.hash_one(rows(*row));
         if next == FEW {
+            seen.reserve(4 * FEW, hash_of);
             for row in 0..next {
                 seen.insert_unique(hash_of(&row), row, hash_of);
             }
@@ -425,8 +391,13 @@ impl Table {
         block(&self.blocks, &self.ends, row)
     }
 
-    pub(crate) fn label_names(&self) -> &[String] {
-        &self.label_names
+    /// Bytes of the rendered labels of all rows.
+    pub(crate) fn blocks_size(&self) -> usize {
+        self.blocks.len()
+    }
+
+    pub(crate) fn label_names(&self) -> impl Iterator<Item = &str> {
+        self.shape.labels.iter().map(LabelName::name).chain(self.common.iter().map(String::as_str))
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -435,7 +406,7 @@ impl Table {
 
     /// The value of a column in a row, unless it is absent.
     pub(crate) fn value(&self, column: usize, row: usize) -> Option<f64> {
-        let value = self.values[row * self.columns.len() + column];
+        let value = self.values[row * self.shape.width() + column];
         (!is_absent(value)).then_some(value)
     }
 
@@ -453,9 +424,9 @@ impl Table {
     }
 
     fn clear_row(&mut self, family: usize, row: usize) -> u64 {
-        let Family { first, count, .. } = self.families[family];
+        let Family { first, count, .. } = self.shape.families[family];
         let mut cleared = 0;
-        let first = row * self.columns.len() + first;
+        let first = row * self.shape.width() + first;
         for value in &mut self.values[first..first + count] {
             if !is_absent(*value) {
                 *value = ABSENT;
@@ -474,7 +445,7 @@ impl Table {
             self.duplicates += 1;
             return;
         };
-        let index = row * self.columns.len() + column;
+        let index = row * self.shape.width() + column;
         self.values[index] = value;
     }
 }
@@ -542,9 +513,4 @@ fn block<'a>(blocks: &'a str, ends: &[usize], row: usize) -> &'a str {
 
 fn is_absent(value: f64) -> bool {
     value.to_bits() == ABSENT.to_bits()
-}
-
-/// Whether a kind may be written with `_bucket`, `_sum` and such.
-pub(crate) fn is_compound(kind: Kind) -> bool {
-    matches!(kind, Kind::Histogram | Kind::GaugeHistogram | Kind::Summary)
 }

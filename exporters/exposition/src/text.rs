@@ -3,7 +3,8 @@
 use crate::family::{Desc, Kind};
 use crate::labels;
 use crate::number;
-use crate::snapshot::{GCOUNT, GSUM, Snapshot};
+use crate::shape::{GCOUNT, GSUM};
+use crate::snapshot::Snapshot;
 use crate::write::{self, Dialect, Part};
 
 /// The Content-Type of this format.
@@ -12,6 +13,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 struct Text;
 
 impl Dialect for Text {
+    const INDEX: usize = 0;
+
     fn parts(kind: Kind) -> &'static [Part] {
         match kind {
             Kind::GaugeHistogram => &[Part::Buckets, Part::Gauge(GSUM), Part::Gauge(GCOUNT)],

@@ -1,11 +1,15 @@
 //! What both text formats have in common: walking the snapshot and writing sample lines.
 
 use crate::family::{Desc, Kind};
+use crate::layout::Layout;
 use crate::number;
-use crate::snapshot::{BUCKET, Sample, Snapshot, is_compound};
+use crate::shape::{BUCKET, Sample, is_compound};
+use crate::snapshot::Snapshot;
 
 /// What a format decides.
 pub(crate) trait Dialect {
+    /// Which of a layout's headers are its own.
+    const INDEX: usize;
     /// What a family of a kind is written as, one after the other.
     fn parts(kind: Kind) -> &'static [Part];
     /// Writes HELP, TYPE and UNIT. `kind` is what the family's type is in OpenMetrics.
@@ -34,19 +38,66 @@ impl Part {
     }
 }
 
+/// HELP, TYPE and UNIT of the families of a layout, back to back: one text for each part of each of them.
+#[derive(Debug, Default)]
+pub(crate) struct Headers {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Headers {
+    fn new<D: Dialect>(snapshot: &Snapshot, layout: &Layout) -> Headers {
+        let mut headers = Headers::default();
+        for tables in layout.families() {
+            let desc = &snapshot.family(tables[0]).desc;
+            let kind = openmetrics_kind(desc, snapshot.tables[tables[0].0].label_names());
+            for part in D::parts(desc.kind) {
+                D::header(&mut headers.text, desc, *part, kind);
+                headers.ends.push(headers.text.len());
+            }
+        }
+        headers
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = [0].into_iter().chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
+    }
+}
+
 /// Appends every family of a sealed snapshot, sorted by name. Allocates nothing per series, apart from growing `out`.
 pub(crate) fn families<D: Dialect>(snapshot: &Snapshot, out: &mut String) {
-    let order = snapshot.families();
-    for tables in order.chunk_by(|a, b| snapshot.name(*a) == snapshot.name(*b)) {
-        for part in D::parts(snapshot.family(tables[0]).desc.kind) {
-            write_part::<D>(snapshot, tables, *part, out);
+    let layout = snapshot.layout();
+    let headers = layout.headers[D::INDEX].get_or_init(|| Headers::new::<D>(snapshot, &layout));
+    out.reserve(headers.text.len() + samples_size(snapshot, &layout));
+    let mut headers = headers.iter();
+    for tables in layout.families() {
+        for (part, header) in D::parts(snapshot.family(tables[0]).desc.kind).iter().zip(&mut headers) {
+            write_part::<D>(snapshot, tables, *part, header, out);
         }
     }
 }
 
-/// Appends a part of the family that stands in these tables.
-fn write_part<D: Dialect>(snapshot: &Snapshot, tables: &[(usize, usize)], part: Part, out: &mut String) {
-    let mut header_written = false;
+/// About how many bytes the samples take; more, where values are absent. A page that outgrows its memory is copied.
+fn samples_size(snapshot: &Snapshot, layout: &Layout) -> usize {
+    const VALUE: usize = 16;
+    let size = |part: &(usize, usize)| {
+        let (table, family) = (&snapshot.tables[part.0], snapshot.family(*part));
+        let line = family.desc.name.len() + table.prefix.len() + VALUE;
+        family.count * (table.rows() * line + table.blocks_size())
+    };
+    layout.order.iter().map(size).sum()
+}
+
+/// Appends a part of the family that stands in these tables, below its header.
+fn write_part<D: Dialect>(
+    snapshot: &Snapshot,
+    tables: &[(usize, usize)],
+    part: Part,
+    header: &str,
+    out: &mut String,
+) {
+    let mut header = Some(header);
     let kind = snapshot.family(tables[0]).desc.kind;
     for &at in tables {
         let table = &snapshot.tables[at.0];
@@ -54,14 +105,12 @@ fn write_part<D: Dialect>(snapshot: &Snapshot, tables: &[(usize, usize)], part: 
         if family.desc.kind != kind {
             continue;
         }
-        let columns = &table.columns[family.first..family.first + family.count];
+        let columns = &table.shape.columns[family.first..family.first + family.count];
         for row in 0..table.rows() {
             for (index, column) in columns.iter().enumerate().filter(|(_, column)| part.has(column)) {
                 let Some(value) = table.value(family.first + index, row) else { continue };
-                if !header_written {
-                    D::header(out, &family.desc, part, openmetrics_kind(&family.desc, table.label_names()));
-                    header_written = true;
-                }
+                // Without a sample there is no family.
+                out.push_str(header.take().unwrap_or_default());
                 out.push_str(&family.desc.name);
                 if is_compound(kind) {
                     out.push_str(column.suffix);
@@ -99,11 +148,11 @@ fn series_labels<D: Dialect>(out: &mut String, prefix: &str, block: &str, column
 
 /// Whether OpenMetrics can keep a kind under the name the family has: its counters must end in `_total`, its infos in
 /// `_info`, and a state set has a label of its own name.
-fn openmetrics_kind(desc: &Desc, labels: &[String]) -> Kind {
+fn openmetrics_kind<'a>(desc: &Desc, mut labels: impl Iterator<Item = &'a str>) -> Kind {
     match desc.kind {
         Kind::Counter if !desc.name.ends_with("_total") => Kind::Unknown,
         Kind::Info if !desc.name.ends_with("_info") => Kind::Gauge,
-        Kind::StateSet if !labels.iter().any(|label| desc.name == *label) => Kind::Gauge,
+        Kind::StateSet if !labels.any(|label| desc.name == label) => Kind::Gauge,
         kind => kind,
     }
 }

@@ -1,5 +1,7 @@
 //! What a writer wrote, the strict parser reads back: names, label values and floats, whatever they are.
 
+use std::sync::Arc;
+
 use exposition::{Desc, Kind, Snapshot, openmetrics, parse, text};
 use proptest::prelude::*;
 
@@ -85,6 +87,36 @@ proptest! {
         let page = text_page(&snapshot);
         for name in ["reads", "writes"] {
             prop_assert_eq!(page.samples(name).count(), unique.len());
+        }
+    }
+
+    /// Of whatever page before a layout was kept, what is written is the same.
+    #[test]
+    fn a_known_layout_changes_nothing(
+        pages in prop::collection::vec(
+            prop::collection::vec(("[ab]", "[ab]", 0..3_usize, prop::collection::vec(0..3_i32, 0..3)), 0..4), 2..4
+        ),
+    ) {
+        let kinds = [Kind::Gauge, Kind::Counter, Kind::StateSet];
+        let mut known = Arc::default();
+        for tables in pages {
+            let mut snapshot = Snapshot::new();
+            for (label, name, kind, rows) in tables {
+                let table = snapshot.table(&[&label]);
+                let column = table.column(&Desc::new(kinds[kind], name, format!("{label} {kind}")));
+                for row in rows {
+                    table.row(&[&row.to_string()]).set(column, f64::from(row));
+                }
+            }
+            let mut afresh = snapshot.clone();
+            afresh.seal();
+            snapshot.seal_like(&mut known);
+            for encode in [text::encode, openmetrics::encode] {
+                let [mut expected, mut found] = [String::new(), String::new()];
+                encode(&afresh, &mut expected);
+                encode(&snapshot, &mut found);
+                prop_assert_eq!(expected, found);
+            }
         }
     }
 

@@ -32,10 +32,10 @@ impl Page {
         let index = usize::from(format == Format::OpenMetrics) * 2 + usize::from(encoding == Encoding::Gzip);
         let make = || async {
             if self.samples < BLOCKING_SAMPLES {
-                return encode(&self.snapshot, self.samples, format, encoding);
+                return encode(&self.snapshot, format, encoding);
             }
-            let (snapshot, samples) = (Arc::clone(&self.snapshot), self.samples);
-            let task = tokio::task::spawn_blocking(move || encode(&snapshot, samples, format, encoding));
+            let snapshot = Arc::clone(&self.snapshot);
+            let task = tokio::task::spawn_blocking(move || encode(&snapshot, format, encoding));
             // The task does not panic, and nobody aborts it.
             task.await.unwrap_or_default()
         };
@@ -43,8 +43,8 @@ impl Page {
     }
 }
 
-fn encode(snapshot: &Snapshot, samples: usize, format: Format, encoding: Encoding) -> Bytes {
-    let mut page = String::with_capacity(samples * 100);
+fn encode(snapshot: &Snapshot, format: Format, encoding: Encoding) -> Bytes {
+    let mut page = String::new();
     match format {
         Format::Text => text::encode(snapshot, &mut page),
         Format::OpenMetrics => {

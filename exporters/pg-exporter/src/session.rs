@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use exporter_kit::collector::{CollectError, Outcome};
 use exposition::Snapshot;
+use foldhash::fast::RandomState;
 use pg_client::{ConnectError, ConnectErrorKind, Dsn, Lease, Limits, QueryError, QueryErrorKind, Rows};
 use tokio::sync::{OnceCell, RwLock};
 use tokio::time::Instant;
@@ -37,7 +38,7 @@ pub struct PgSession {
     /// Whether the server answered anything in this pass.
     answered: AtomicBool,
     /// Replies to statements that several queries ask for, by text.
-    shared: Mutex<HashMap<String, Arc<OnceCell<Reply>>>>,
+    shared: Mutex<HashMap<String, Arc<OnceCell<Reply>>, RandomState>>,
     /// Sizes of databases and relations, from their own lane.
     pub(crate) sizes: Arc<Sizes>,
 }
@@ -189,7 +190,13 @@ impl PgSession {
         if !shared {
             return query().await;
         }
-        let reply = Arc::clone(locked(&self.shared).entry(sql.to_owned()).or_default());
+        let reply = {
+            let mut shared = locked(&self.shared);
+            match shared.get(sql) {
+                Some(reply) => Arc::clone(reply),
+                None => Arc::clone(shared.entry(sql.to_owned()).or_default()),
+            }
+        };
         reply.get_or_init(query).await.clone()
     }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
-use exposition::{Desc, Snapshot};
+use exposition::{Column, Desc, Shape, Snapshot};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pg_client::Rows;
@@ -229,29 +229,21 @@ impl Columns {
             }
         }
         let place = |wanted| selected.iter().position(|expression| *expression == wanted);
-        let places = self.expressions(major, compat).filter_map(place).collect();
-        let sql = format!("SELECT {} {}", selected.join(", "), self.from).into();
-        Statement { sql, places, shared: queries > 1 }
-    }
-
-    fn decode(&self, rows: &Rows, places: &[usize], session: &PgSession, snapshot: &mut Snapshot) {
+        let places: Vec<usize> = self.expressions(major, compat).filter_map(place).collect();
+        let (labels, values) = places.split_at(self.labels.len());
         let names: Vec<&str> = self.labels.iter().map(|(name, _)| *name).collect();
-        let (label_places, places) = places.split_at(names.len());
-        let table = snapshot.table(&names);
-        let compat = session.options().compat;
-        let columns: Vec<_> = self
-            .metrics(session.major())
-            .map(|metric| (table.column(&metric.desc), metric.nan_before_0_20 && compat == Compat::V0_19))
-            .collect();
-        let mut values = vec![""; names.len()];
-        for row in rows.iter() {
-            for (value, place) in values.iter_mut().zip(label_places) {
-                *value = row.get(*place).unwrap_or_default();
-            }
-            let mut cells = table.row(&values);
-            for ((column, nan), place) in columns.iter().zip(places) {
-                cells.set_some(*column, row.float(*place).or(nan.then_some(f64::NAN)));
-            }
+        let mut shape = Shape::new(&names);
+        let values = self.metrics(major).zip(values).map(|(metric, place)| Value {
+            place: *place,
+            column: shape.column(&metric.desc),
+            nan: metric.nan_before_0_20 && compat == Compat::V0_19,
+        });
+        Statement {
+            sql: format!("SELECT {} {}", selected.join(", "), self.from).into(),
+            labels: labels.to_vec(),
+            values: values.collect(),
+            shape: Arc::new(shape),
+            shared: queries > 1,
         }
     }
 }
@@ -260,10 +252,39 @@ impl Columns {
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(crate) sql: Arc<str>,
-    /// Which columns of the result are the query's own: labels, then metrics.
-    places: Vec<usize>,
+    /// Which columns of the result are the query's labels.
+    labels: Vec<usize>,
+    values: Vec<Value>,
+    /// Of the table that the result becomes.
+    shape: Arc<Shape>,
     /// Whether other queries put together the same text.
     shared: bool,
+}
+
+/// A metric of a statement.
+#[derive(Debug)]
+struct Value {
+    /// Which column of the result it is.
+    place: usize,
+    column: Column,
+    /// Whether NULL is NaN.
+    nan: bool,
+}
+
+impl Statement {
+    fn decode(&self, rows: &Rows, snapshot: &mut Snapshot) {
+        let table = snapshot.table_of(&self.shape);
+        let mut labels = vec![""; self.labels.len()];
+        for row in rows.iter() {
+            for (label, place) in labels.iter_mut().zip(&self.labels) {
+                *label = row.get(*place).unwrap_or_default();
+            }
+            let mut cells = table.row(&labels);
+            for Value { place, column, nan } in &self.values {
+                cells.set_some(*column, row.float(*place).or(nan.then_some(f64::NAN)));
+            }
+        }
+    }
 }
 
 impl Query {
@@ -281,7 +302,7 @@ impl Query {
             Query::Columns(columns) => {
                 let statement = session.memory().statement(columns, session);
                 let rows = session.query_fixed(&statement.sql, statement.shared).await?;
-                columns.decode(&rows, &statement.places, session, &mut snapshot);
+                statement.decode(&rows, &mut snapshot);
             }
             Query::Custom(custom) => {
                 let sql = (custom.sql)(session);

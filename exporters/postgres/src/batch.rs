@@ -8,9 +8,10 @@
 //! the text of the message with the statement.
 
 use crate::query::{QueryError, QueryErrorKind, Rows};
+use foldhash::fast::RandomState;
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -34,11 +35,11 @@ struct State {
     /// Asked for since the last message left.
     waiting: Vec<Asked>,
     /// Numbers in the names of prepared statements, by their text.
-    prepared: BTreeMap<String, u32>,
+    prepared: HashMap<String, u32, RandomState>,
     /// Those that the server still holds for nothing.
     unused: Vec<u32>,
     /// Those that failed when they ran last.
-    failed: BTreeSet<String>,
+    failed: HashSet<String, RandomState>,
     next: u32,
 }
 
@@ -152,20 +153,23 @@ impl State {
     fn message(&mut self, asked: &[Asked]) -> (String, Vec<Command>) {
         let mut text = String::new();
         let mut commands = Vec::new();
-        let new = asked.iter().filter(|one| one.prepare && !self.prepared.contains_key(&one.sql)).count();
+        let number = |one: &Asked| self.prepared.get(&one.sql).filter(|_| one.prepare).copied();
+        let mut numbers: Vec<Option<u32>> = asked.iter().map(number).collect();
+        let new = asked.iter().zip(&numbers).filter(|(one, number)| one.prepare && number.is_none()).count();
         if new > 0 && self.prepared.len() + new > MAX_PREPARED {
             // What is still wanted is prepared again.
             self.unused.extend(std::mem::take(&mut self.prepared).into_values());
             self.failed.clear();
+            numbers.fill(None);
         }
         for number in self.unused.drain(..) {
             let _ = write!(text, "DEALLOCATE {NAME}{number};");
             commands.push(Command::Deallocate);
         }
-        for (index, one) in asked.iter().enumerate() {
+        for (index, (one, number)) in asked.iter().zip(numbers).enumerate() {
             // The line break ends a comment.
             let sql = &one.sql;
-            let _ = match (one.prepare, self.prepared.get(sql)) {
+            let _ = match (one.prepare, number) {
                 (false, _) => write!(text, "{sql}\n;"),
                 (true, Some(number)) => write!(text, "EXECUTE {NAME}{number};"),
                 (true, None) => {
@@ -192,7 +196,9 @@ impl State {
     /// Remembers how a statement ended.
     fn ended(&mut self, asked: &Asked, ok: bool) {
         if ok {
-            self.failed.remove(&asked.sql);
+            if !self.failed.is_empty() {
+                self.failed.remove(&asked.sql);
+            }
             return;
         }
         if self.failed.len() == MAX_PREPARED {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use exposition::{Desc, Snapshot};
 use nix::unistd::{SysconfVar, sysconf};
@@ -60,6 +60,8 @@ struct Process {
     boot_time: Option<f64>,
     /// Bytes of a page of memory.
     page_size: Option<f64>,
+    /// What a file is read into.
+    buffer: Mutex<Vec<u8>>,
 }
 
 impl Process {
@@ -73,14 +75,14 @@ impl Process {
             max_virtual: soft_limit(&limits, "Max address space"),
             boot_time: fs::read_to_string(proc.join("stat")).ok().as_deref().and_then(boot_time),
             page_size: sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map(|size| size as f64),
+            buffer: Mutex::new(vec![0; 16 * 1024]),
         }
     }
 
     fn append(&self, snapshot: &mut Snapshot) {
-        let stat = read(self.stat.as_ref(), Stat::read);
-        let (received, sent) =
-            read(self.netstat.as_ref(), |text| Some((octets(text, "InOctets"), octets(text, "OutOctets"))))
-                .unwrap_or_default();
+        let stat = self.read(self.stat.as_ref(), Stat::read);
+        let octets = |text: &str| Some((octets(text, "InOctets"), octets(text, "OutOctets")));
+        let (received, sent) = self.read(self.netstat.as_ref(), octets).unwrap_or_default();
         let samples = [
             (&CPU, stat.as_ref().map(|stat| stat.cpu_ticks / TICKS_PER_SECOND)),
             (&MAX_FDS, self.max_fds),
@@ -98,13 +100,13 @@ impl Process {
             }
         }
     }
-}
 
-/// What a file of `/proc` says now. The kernel writes the whole text anew for every read, so one read has to do.
-fn read<T>(file: Option<&File>, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-    let mut buffer = [0; 16 * 1024];
-    let length = file?.read_at(&mut buffer, 0).ok()?;
-    parse(std::str::from_utf8(&buffer[..length]).ok()?)
+    /// What a file says now. The kernel writes the whole text anew for every read, so one read has to do.
+    fn read<T>(&self, file: Option<&File>, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = file?.read_at(&mut buffer, 0).ok()?;
+        parse(std::str::from_utf8(&buffer[..length]).ok()?)
+    }
 }
 
 /// Number of open files. The size of the folder since Linux 6.2, which is 0 before.

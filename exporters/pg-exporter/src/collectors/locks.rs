@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
+use foldhash::fast::RandomState;
 use pg_client::Rows;
 
 use crate::session::PgSession;
@@ -64,7 +65,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
 fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
     let (mut blocked, mut longest) = (0.0, 0.0_f64);
     let mut databases: Vec<&str> = Vec::new();
-    let mut counts: HashMap<(&str, &str), f64> = HashMap::new();
+    let mut counts: HashMap<(&str, &str), f64, RandomState> = HashMap::default();
     for row in rows.iter() {
         blocked += row.float(3).unwrap_or_default();
         longest = longest.max(row.float(4).unwrap_or_default());
