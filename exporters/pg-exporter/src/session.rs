@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use crate::collectors::stat_statements;
 use crate::extension::Extension;
 use crate::options::{Options, WhichDatabases};
+use crate::read::{Statement, Wanted};
 use crate::sizes::Sizes;
-use crate::sql::{Columns, PgCollector, SETTINGS, ServerLabel, Statement};
+use crate::sql::{PgCollector, SETTINGS, ServerLabel};
 
 /// How long a statement of a scrape waits for a lock. Statistics functions need none; what does is a catalogue under
 /// an ACCESS EXCLUSIVE lock, and that is worth an error rather than a wait.
@@ -37,7 +38,7 @@ pub struct PgSession {
     /// Whether the server answered anything in this pass.
     answered: AtomicBool,
     /// Replies to statements that several queries ask for, by text.
-    shared: Mutex<HashMap<String, Arc<OnceCell<Reply>>>>,
+    shared: Mutex<HashMap<Arc<str>, Arc<OnceCell<Reply>>>>,
     /// Sizes of databases and relations, from their own lane.
     pub(crate) sizes: Arc<Sizes>,
 }
@@ -52,8 +53,8 @@ pub(crate) struct Memory {
     statements: Mutex<stat_statements::Kept>,
     /// The collectors that are switched on.
     collectors: Vec<&'static PgCollector>,
-    /// Statements described by their columns, by where the description is and by major version.
-    columns: Mutex<HashMap<(usize, u32), Arc<Statement>>>,
+    /// Statements that are put together, by where the description of a part is and by major version.
+    put_together: Mutex<HashMap<(usize, u32), Arc<Statement>>>,
 }
 
 impl Memory {
@@ -64,7 +65,7 @@ impl Memory {
             extensions: Mutex::default(),
             statements: Mutex::default(),
             collectors,
-            columns: Mutex::default(),
+            put_together: Mutex::default(),
         }
     }
 
@@ -83,11 +84,17 @@ impl Memory {
         locked(&self.statements)
     }
 
-    /// A statement described by its columns, put together once.
-    pub(crate) fn statement(&self, of: &'static Columns, session: &PgSession) -> Arc<Statement> {
-        let make = || Arc::new(of.statement(&self.collectors, session.major, session.options.compat));
-        let key = (std::ptr::from_ref(of).addr(), session.major);
-        Arc::clone(locked(&self.columns).entry(key).or_insert_with(make))
+    /// The statement that a query has part in, put together once.
+    pub(crate) fn statement<T>(
+        &self,
+        part: &'static T,
+        session: &PgSession,
+        wanted: impl FnOnce() -> Wanted,
+    ) -> Arc<Statement> {
+        let (major, compat) = (session.major, session.options.compat);
+        let make = || Arc::new(Statement::new(&wanted(), &self.collectors, major, compat));
+        let key = (std::ptr::from_ref(part).addr(), major);
+        Arc::clone(locked(&self.put_together).entry(key).or_insert_with(make))
     }
 
     /// Where an extension was found.
@@ -184,13 +191,9 @@ impl PgSession {
     }
 
     /// Runs a statement that is the same on every scrape: once in this pass, if others ask for it, too.
-    pub(crate) async fn query_fixed(&self, sql: &str, shared: bool) -> Reply {
-        let query = async || self.query(sql, true).await.map(Arc::new);
-        if !shared {
-            return query().await;
-        }
-        let reply = Arc::clone(locked(&self.shared).entry(sql.to_owned()).or_default());
-        reply.get_or_init(query).await.clone()
+    pub(crate) async fn query_shared(&self, sql: &Arc<str>) -> Reply {
+        let reply = Arc::clone(locked(&self.shared).entry(Arc::clone(sql)).or_default());
+        reply.get_or_init(async || self.query(sql, true).await.map(Arc::new)).await.clone()
     }
 
     /// Whether the server answered anything in this pass.

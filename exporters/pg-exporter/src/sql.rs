@@ -2,19 +2,21 @@
 //!
 //! Most collectors are a [`Query::Columns`]: label columns, one value column a metric, and a FROM clause. The SELECT
 //! is put together for the server's version, and every row becomes one row of the snapshot. Queries with the same FROM
-//! clause are one statement. A [`Query::Custom`] brings its own SQL and turns the rows into samples itself, and so does a
+//! clause are one statement ([`crate::read`]). A [`Query::Custom`] turns rows into samples itself, and so does a
 //! [`Query::OfExtension`], for a server that has the extension.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
-use exposition::{Desc, Snapshot};
+use exposition::{Desc, Snapshot, Table};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pg_client::Rows;
 
 use crate::extension::OfExtension;
 use crate::options::Compat;
+use crate::progress::{self, Report};
+use crate::read::{Found, Read, Wanted};
 use crate::session::PgSession;
 
 /// A collector of the PostgreSQL exporter.
@@ -55,6 +57,8 @@ pub enum Query {
     Columns(Columns),
     /// The result needs a hand.
     Custom(Custom),
+    /// The progress of a command.
+    Report(Report),
     /// It reads what an extension brings.
     OfExtension(OfExtension),
 }
@@ -67,22 +71,22 @@ pub struct Columns {
     pub labels: &'static [(&'static str, &'static str)],
     /// Value columns. NULL means no sample.
     pub metrics: &'static [Metric],
-    /// FROM, WHERE and what follows; may be empty.
+    /// FROM, WHERE and what follows.
     pub from: &'static str,
+    /// Joins behind it that add columns and no rows.
+    pub joins: &'static [&'static str],
     /// Whether postgres_exporter puts the `server` label and constant labels on it.
     pub server_label: ServerLabel,
 }
 
-/// A statement with its own way from rows to samples.
+/// What is read, with its own way from rows to samples.
 pub struct Custom {
     /// First and last major version it is for.
     pub versions: Versions,
-    /// The statement, the same on every scrape.
-    pub sql: fn(&PgSession) -> String,
-    /// Whether other queries have the same statement, which is then asked for once a scrape.
-    pub shared: bool,
-    /// From rows to samples.
-    pub decode: fn(&Rows, &PgSession, &mut Snapshot),
+    /// What is read.
+    pub reads: &'static [Read],
+    /// From the rows of each read to samples.
+    pub decode: fn(&[Found], &PgSession, &mut Snapshot),
     /// What it may put on the page; for the documentation.
     pub families: &'static [&'static Desc],
     /// Whether it shows sizes from the size lane.
@@ -131,11 +135,31 @@ impl Versions {
     }
 }
 
+/// What values become whose rows have the same labels. NULL counts for nothing.
+#[derive(Clone, Copy)]
+enum Combine {
+    Sum,
+    Min,
+    Max,
+}
+
+impl Combine {
+    fn of(self, a: f64, b: f64) -> f64 {
+        match self {
+            Combine::Sum => a + b,
+            Combine::Min => a.min(b),
+            Combine::Max => a.max(b),
+        }
+    }
+}
+
 /// A metric and the SQL expression of its value.
 pub struct Metric {
     desc: Desc,
     sql: &'static str,
     versions: Versions,
+    /// What becomes of rows with the same labels, where there are such rows.
+    combine: Option<Combine>,
     /// What 0.19 computes, where that is corrected.
     sql_before_0_20: Option<&'static str>,
     /// 0.19 wrote NaN where the value is unknown.
@@ -144,7 +168,8 @@ pub struct Metric {
 
 impl Metric {
     const fn new(desc: Desc, sql: &'static str) -> Metric {
-        Metric { desc, sql, versions: Versions::ALL, sql_before_0_20: None, nan_before_0_20: false }
+        let (sql_before_0_20, nan_before_0_20) = (None, false);
+        Metric { desc, sql, versions: Versions::ALL, combine: None, sql_before_0_20, nan_before_0_20 }
     }
 
     /// A counter.
@@ -176,6 +201,27 @@ impl Metric {
         self
     }
 
+    /// The sum over rows with the same labels.
+    #[must_use]
+    pub const fn sum(mut self) -> Metric {
+        self.combine = Some(Combine::Sum);
+        self
+    }
+
+    /// The least of rows with the same labels.
+    #[must_use]
+    pub const fn min(mut self) -> Metric {
+        self.combine = Some(Combine::Min);
+        self
+    }
+
+    /// The greatest of rows with the same labels.
+    #[must_use]
+    pub const fn max(mut self) -> Metric {
+        self.combine = Some(Combine::Max);
+        self
+    }
+
     /// Written as NaN by 0.19 when unknown.
     #[must_use]
     pub const fn nan_before_0_20(mut self) -> Metric {
@@ -200,38 +246,11 @@ impl Columns {
         self.metrics.iter().filter(move |metric| metric.versions.contains(major))
     }
 
-    /// What is selected: labels, then metrics. Results come as text anyway; as a label, true is better than t.
-    fn expressions(&self, major: u32, compat: Compat) -> impl Iterator<Item = String> {
+    /// Labels, then metrics. Results come as text anyway; as a label, true is better than t.
+    fn wanted(&self, major: u32, compat: Compat) -> Wanted {
         let labels = self.labels.iter().map(|(_, sql)| format!("({sql})::text"));
-        labels.chain(self.metrics(major).map(move |metric| metric.sql(compat).to_owned()))
-    }
-
-    /// The statement of this query and of those in `collectors` that read from the same place.
-    pub(crate) fn statement(
-        &self,
-        collectors: &[&'static PgCollector],
-        major: u32,
-        compat: Compat,
-    ) -> Statement {
-        let queries = collectors.iter().flat_map(|collector| collector.queries);
-        let others = queries.filter_map(|query| match query {
-            Query::Columns(other) if other.from == self.from && other.versions.contains(major) => Some(other),
-            _ => None,
-        });
-        let mut selected: Vec<String> = Vec::new();
-        let mut queries = 0;
-        for query in others {
-            queries += 1;
-            for expression in query.expressions(major, compat) {
-                if !selected.contains(&expression) {
-                    selected.push(expression);
-                }
-            }
-        }
-        let place = |wanted| selected.iter().position(|expression| *expression == wanted);
-        let places = self.expressions(major, compat).filter_map(place).collect();
-        let sql = format!("SELECT {} {}", selected.join(", "), self.from).into();
-        Statement { sql, places, shared: queries > 1 }
+        let columns = labels.chain(self.metrics(major).map(|metric| metric.sql(compat).to_owned()));
+        Wanted { columns: columns.collect(), from: self.from, joins: self.joins }
     }
 
     fn decode(&self, rows: &Rows, places: &[usize], session: &PgSession, snapshot: &mut Snapshot) {
@@ -239,6 +258,9 @@ impl Columns {
         let (label_places, places) = places.split_at(names.len());
         let table = snapshot.table(&names);
         let compat = session.options().compat;
+        if self.metrics.iter().any(|metric| metric.combine.is_some()) {
+            return self.combine(rows, label_places, places, session.major(), table);
+        }
         let columns: Vec<_> = self
             .metrics(session.major())
             .map(|metric| (table.column(&metric.desc), metric.nan_before_0_20 && compat == Compat::V0_19))
@@ -254,16 +276,30 @@ impl Columns {
             }
         }
     }
-}
 
-/// A statement that one [`Columns`] query, or several, put together.
-#[derive(Debug)]
-pub(crate) struct Statement {
-    pub(crate) sql: Arc<str>,
-    /// Which columns of the result are the query's own: labels, then metrics.
-    places: Vec<usize>,
-    /// Whether other queries put together the same text.
-    shared: bool,
+    /// Rows with the same labels become one.
+    fn combine(&self, rows: &Rows, label_places: &[usize], places: &[usize], major: u32, table: &mut Table) {
+        let metrics: Vec<&Metric> = self.metrics(major).collect();
+        let mut combined: BTreeMap<Vec<&str>, Vec<Option<f64>>> = BTreeMap::new();
+        for row in rows.iter() {
+            let labels = label_places.iter().map(|place| row.get(*place).unwrap_or_default()).collect();
+            let values = combined.entry(labels).or_insert_with(|| vec![None; metrics.len()]);
+            for ((value, metric), place) in values.iter_mut().zip(&metrics).zip(places) {
+                let found = row.float(*place);
+                *value = match (*value, found, metric.combine) {
+                    (Some(before), Some(found), Some(combine)) => Some(combine.of(before, found)),
+                    (before, found, _) => before.or(found),
+                };
+            }
+        }
+        let columns: Vec<_> = metrics.iter().map(|metric| table.column(&metric.desc)).collect();
+        for (labels, values) in combined {
+            let mut cells = table.row(&labels);
+            for (column, value) in columns.iter().zip(values) {
+                cells.set_some(*column, value);
+            }
+        }
+    }
 }
 
 impl Query {
@@ -271,6 +307,7 @@ impl Query {
         match self {
             Query::Columns(columns) => columns.versions,
             Query::Custom(custom) => custom.versions,
+            Query::Report(report) => report.versions,
             Query::OfExtension(_) => Versions::ALL,
         }
     }
@@ -279,19 +316,22 @@ impl Query {
         let mut snapshot = Snapshot::new();
         match self {
             Query::Columns(columns) => {
-                let statement = session.memory().statement(columns, session);
-                let rows = session.query_fixed(&statement.sql, statement.shared).await?;
+                let wanted = || columns.wanted(session.major(), session.options().compat);
+                let statement = session.memory().statement(columns, session, wanted);
+                let (rows, statement) = statement.run(session).await?;
                 columns.decode(&rows, &statement.places, session, &mut snapshot);
             }
             Query::Custom(custom) => {
-                let sql = (custom.sql)(session);
                 let sizes = async {
                     if custom.sizes {
                         session.prepare_sizes().await;
                     }
                 };
-                let (rows, ()) = tokio::join!(session.query_fixed(&sql, custom.shared), sizes);
-                (custom.decode)(&*rows?, session, &mut snapshot);
+                let (found, ()) = tokio::join!(read_all(self.reads(), session), sizes);
+                (custom.decode)(&found?, session, &mut snapshot);
+            }
+            Query::Report(report) => {
+                report.decode(&read_all(self.reads(), session).await?, session, &mut snapshot);
             }
             Query::OfExtension(query) => return query.run(session).await,
         }
@@ -299,11 +339,32 @@ impl Query {
         Ok(snapshot)
     }
 
+    /// What it wants of places that others may read, too.
+    pub(crate) fn wanted(&self, major: u32, compat: Compat) -> Vec<Wanted> {
+        let select = |read: &Read| match read {
+            Read::Select(select) => Some(select.wanted()),
+            Read::Statement(_) => None,
+        };
+        match self {
+            _ if !self.versions().contains(major) => Vec::new(),
+            Query::Columns(columns) => vec![columns.wanted(major, compat)],
+            _ => self.reads().iter().filter_map(select).collect(),
+        }
+    }
+
+    fn reads(&self) -> &'static [Read] {
+        match self {
+            Query::Custom(custom) => custom.reads,
+            Query::Report(_) => progress::READS,
+            Query::Columns(_) | Query::OfExtension(_) => &[],
+        }
+    }
+
     fn server_label(&self) -> ServerLabel {
         match self {
             Query::Columns(columns) => columns.server_label,
             Query::Custom(custom) => custom.server_label,
-            Query::OfExtension(_) => ServerLabel::Never,
+            Query::Report(_) | Query::OfExtension(_) => ServerLabel::Never,
         }
     }
 
@@ -319,9 +380,15 @@ impl Query {
                 metrics.map(|metric| metric.desc.clone()).collect()
             }
             Query::Custom(custom) => custom.families.iter().map(|desc| (*desc).clone()).collect(),
+            Query::Report(report) => report.families(major),
             Query::OfExtension(query) => query.families.iter().map(|desc| (*desc).clone()).collect(),
         }
     }
+}
+
+/// The rows of all of these. Every reply is awaited, also when one is an error.
+async fn read_all(reads: &'static [Read], session: &PgSession) -> Result<Vec<Found>, CollectError> {
+    join_all(reads.iter().map(|read| read.run(session))).await.into_iter().collect()
 }
 
 /// Families that have the `server` label in 0.19 without being default metrics.

@@ -2,6 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
+use crate::read::ONE_ROW;
 use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
@@ -17,10 +18,11 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         labels: &[],
         metrics: &[Metric::gauge(
             "pg_postmaster_start_time_seconds",
-            "extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
+            "pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())",
             "Unix time at which the server started.",
         )],
-        from: "",
+        from: ONE_ROW,
+        joins: &[],
         server_label: ServerLabel::Never,
     })],
 };

@@ -5,8 +5,8 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Kind, Snapshot};
-use pg_client::Rows;
 
+use crate::read::{Found, Read};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -33,7 +33,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Low,
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        sql: |session| {
+        reads: &[Read::Statement(|session| {
             let known = session.memory().get(MEMORY).map_or_else(String::new, |(key, _)| key.replace('\'', "''"));
             // In a subquery the comparison is evaluated once, before the settings are read, and nothing is read when
             // the key is the known one. Beside the other conditions it would be evaluated for every row, because
@@ -47,9 +47,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                    AND name NOT IN ({EXCLUDED})
                    AND (SELECT {KEY} <> '{known}')"
             )
-        },
-        // Until the settings change.
-        shared: false,
+        })],
         decode,
         families: &[],
         sizes: false,
@@ -57,10 +55,11 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
-    if let Some(key) = rows.first().and_then(|row| row.get(0)) {
+fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
+    let [settings] = found else { return };
+    if let Some(key) = settings.first().and_then(|row| row.get(0)) {
         let mut fresh = Snapshot::new();
-        for row in rows.iter() {
+        for row in settings.iter() {
             let cell = |index| row.get(index).unwrap_or_default();
             if let Some((desc, value)) = setting(cell(1), cell(2), cell(3), cell(4)) {
                 fresh.sample(&desc, value);
