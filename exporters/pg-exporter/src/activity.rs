@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use crate::read::{Found, FoundRow, Read};
 
 /// Processes in groups.
-pub(crate) const SESSIONS: Read = Read::Statement(|_| {
+pub(crate) static SESSIONS: Read = Read::Statement(|_| {
     "SELECT a.datid, a.state, pg_catalog.pg_get_userbyid(a.usesysid), a.application_name,
             a.backend_type, a.wait_event_type, a.wait_event, a.own, a.client, a.sslversion, a.sslcipher,
             a.gss_auth, a.gss_enc, a.count, a.max_tx, a.xmin_age, a.transactions
      FROM (SELECT datid, usesysid, state, application_name, backend_type, wait_event_type, wait_event,
                   pid = pg_catalog.pg_backend_pid() AS own, client_port IS NOT NULL AS client,
                   sslversion, sslcipher, gss_auth, gss_enc, pg_catalog.count(*) AS count,
-                  pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.min(xact_start)) AS max_tx,
+                  extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(xact_start)) AS max_tx,
                   pg_catalog.max(pg_catalog.age(backend_xmin)) AS xmin_age, pg_catalog.count(xact_start) AS transactions
            FROM pg_catalog.pg_stat_get_activity(NULL)
            GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13) a"

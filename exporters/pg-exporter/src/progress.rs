@@ -26,9 +26,9 @@ const COMMANDS: [(&str, u32); 6] = [
 const PARAMETERS: usize = 17;
 
 /// What commands are made of.
-pub(crate) const READS: &[Read] = &[
-    DATABASE_NAMES,
-    Read::Statement(|session| {
+pub(crate) static READS: &[&Read] = &[
+    &DATABASE_NAMES,
+    &Read::Statement(|session| {
         let commands = COMMANDS.iter().filter(|(_, since)| *since <= session.major());
         let commands: Vec<String> = commands.map(|(name, _)| format!("('{name}')")).collect();
         let parameters = (1..=PARAMETERS).fold(String::new(), |mut list, number| {

@@ -25,7 +25,7 @@ pub(crate) const STANDBYS: &str = "FROM pg_catalog.pg_stat_get_wal_senders() w
      CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(w.pid) a";
 
 /// Names of databases, by OID.
-pub(crate) const DATABASE_NAMES: Read =
+pub(crate) static DATABASE_NAMES: Read =
     Read::Select(Select { columns: &["d.oid", "d.datname"], from: DATABASES, joins: &[] });
 
 /// What a query reads to decode it itself.
@@ -63,11 +63,12 @@ impl Select {
 /// A statement that one query, or several, put together.
 #[derive(Debug)]
 pub(crate) struct Statement {
+    /// Those who have part in it have the same pointer.
     pub(crate) sql: Arc<str>,
     /// Which columns of the result are the query's own.
     pub(crate) places: Vec<usize>,
-    /// The query's own part as a statement, where there are others in this one.
-    pub(crate) alone: Option<Arc<Statement>>,
+    /// Whether others have part in it.
+    shared: bool,
 }
 
 impl Statement {
@@ -80,22 +81,18 @@ impl Statement {
     ) -> Statement {
         let queries = collectors.iter().flat_map(|collector| collector.queries);
         let all = queries.flat_map(|query: &Query| query.wanted(major, compat));
-        let together: Vec<Wanted> = all.filter(|other| other.from == wanted.from).collect();
-        let statement = Statement::of(wanted, &together);
-        let alone = Statement::of(wanted, std::slice::from_ref(wanted));
-        let alone = (alone.sql != statement.sql).then(|| Arc::new(alone));
-        Statement { alone, ..statement }
+        Statement::of(wanted, &all.filter(|other| other.from == wanted.from).collect::<Vec<_>>())
     }
 
-    fn of(wanted: &Wanted, together: &[Wanted]) -> Statement {
+    fn of(wanted: &Wanted, others: &[Wanted]) -> Statement {
         let (mut columns, mut joins): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
         let add = |list: &mut Vec<_>, new| {
             if !list.contains(&new) {
                 list.push(new);
             }
         };
-        // What is wanted comes last: it is there already, unless its collector is none of these.
-        for one in together.iter().chain([wanted]) {
+        // What is wanted comes last: it is there already, unless it is alone.
+        for one in others.iter().chain([wanted]) {
             one.columns.iter().for_each(|column| add(&mut columns, column));
             one.joins.iter().for_each(|join| add(&mut joins, join));
         }
@@ -103,20 +100,23 @@ impl Statement {
         let places = wanted.columns.iter().filter_map(place).collect();
         let from: Vec<&str> = [wanted.from].into_iter().chain(joins).collect();
         let sql = format!("SELECT {} {}", columns.join(", "), from.join(" ")).into();
-        Statement { sql, places, alone: None }
+        Statement { sql, places, shared: others.len() > 1 }
     }
 
     /// Its rows, and the statement whose rows these are.
     pub(crate) async fn run(
         self: Arc<Self>,
         session: &PgSession,
+        wanted: impl FnOnce() -> Wanted,
     ) -> Result<(Arc<Rows>, Arc<Statement>), CollectError> {
-        let result = session.query_shared(&self.sql).await;
-        match (&self.alone, result) {
-            (Some(alone), Err(error)) if is_about_a_part(error.outcome) => {
-                Ok((session.query_shared(&alone.sql).await?, Arc::clone(alone)))
+        let result = session.query_shared(self.sql.as_ptr().addr(), &self.sql).await;
+        match result {
+            Err(error) if self.shared && is_about_a_part(error.outcome) => {
+                let alone = Statement::of(&wanted(), &[]);
+                let rows = session.query(&alone.sql, true).await?;
+                Ok((Arc::new(rows), Arc::new(alone)))
             }
-            (_, result) => Ok((result?, self)),
+            result => Ok((result?, self)),
         }
     }
 }
@@ -137,11 +137,11 @@ impl Read {
         match self {
             Read::Select(select) => {
                 let statement = session.memory().statement(select, session, || select.wanted());
-                let (rows, statement) = statement.run(session).await?;
+                let (rows, statement) = statement.run(session, || select.wanted()).await?;
                 Ok(Found { rows, statement: Some(statement) })
             }
             Read::Statement(sql) => {
-                let rows = session.query_shared(&sql(session).into()).await?;
+                let rows = session.query_shared(std::ptr::from_ref(self).addr(), &sql(session)).await?;
                 Ok(Found { rows, statement: None })
             }
         }

@@ -37,8 +37,8 @@ pub struct PgSession {
     memory: Arc<Memory>,
     /// Whether the server answered anything in this pass.
     answered: AtomicBool,
-    /// Replies to statements that several queries ask for, by text.
-    shared: Mutex<HashMap<Arc<str>, Arc<OnceCell<Reply>>>>,
+    /// Replies to statements that several queries may ask for, by address.
+    shared: Mutex<HashMap<usize, Arc<OnceCell<Reply>>>>,
     /// Sizes of databases and relations, from their own lane.
     pub(crate) sizes: Arc<Sizes>,
 }
@@ -92,9 +92,18 @@ impl Memory {
         wanted: impl FnOnce() -> Wanted,
     ) -> Arc<Statement> {
         let (major, compat) = (session.major, session.options.compat);
-        let make = || Arc::new(Statement::new(&wanted(), &self.collectors, major, compat));
         let key = (std::ptr::from_ref(part).addr(), major);
-        Arc::clone(locked(&self.put_together).entry(key).or_insert_with(make))
+        let mut known = locked(&self.put_together);
+        if let Some(statement) = known.get(&key) {
+            return Arc::clone(statement);
+        }
+        let mut statement = Statement::new(&wanted(), &self.collectors, major, compat);
+        if let Some(same) = known.values().find(|other| other.sql == statement.sql) {
+            statement.sql = Arc::clone(&same.sql);
+        }
+        let statement = Arc::new(statement);
+        known.insert(key, Arc::clone(&statement));
+        statement
     }
 
     /// Where an extension was found.
@@ -190,9 +199,9 @@ impl PgSession {
         result.map_err(|error| collect_error(&error))
     }
 
-    /// Runs a statement that is the same on every scrape: once in this pass, if others ask for it, too.
-    pub(crate) async fn query_shared(&self, sql: &Arc<str>) -> Reply {
-        let reply = Arc::clone(locked(&self.shared).entry(Arc::clone(sql)).or_default());
+    /// Runs a statement that is the same on every scrape: once in this pass for all who know it by this address.
+    pub(crate) async fn query_shared(&self, address: usize, sql: &str) -> Reply {
+        let reply = Arc::clone(locked(&self.shared).entry(address).or_default());
         reply.get_or_init(async || self.query(sql, true).await.map(Arc::new)).await.clone()
     }
 

@@ -84,7 +84,7 @@ pub struct Custom {
     /// First and last major version it is for.
     pub versions: Versions,
     /// What is read.
-    pub reads: &'static [Read],
+    pub reads: &'static [&'static Read],
     /// From the rows of each read to samples.
     pub decode: fn(&[Found], &PgSession, &mut Snapshot),
     /// What it may put on the page; for the documentation.
@@ -318,7 +318,7 @@ impl Query {
             Query::Columns(columns) => {
                 let wanted = || columns.wanted(session.major(), session.options().compat);
                 let statement = session.memory().statement(columns, session, wanted);
-                let (rows, statement) = statement.run(session).await?;
+                let (rows, statement) = statement.run(session, wanted).await?;
                 columns.decode(&rows, &statement.places, session, &mut snapshot);
             }
             Query::Custom(custom) => {
@@ -341,7 +341,7 @@ impl Query {
 
     /// What it wants of places that others may read, too.
     pub(crate) fn wanted(&self, major: u32, compat: Compat) -> Vec<Wanted> {
-        let select = |read: &Read| match read {
+        let select = |read: &&Read| match read {
             Read::Select(select) => Some(select.wanted()),
             Read::Statement(_) => None,
         };
@@ -352,7 +352,7 @@ impl Query {
         }
     }
 
-    fn reads(&self) -> &'static [Read] {
+    fn reads(&self) -> &'static [&'static Read] {
         match self {
             Query::Custom(custom) => custom.reads,
             Query::Report(_) => progress::READS,
@@ -387,7 +387,7 @@ impl Query {
 }
 
 /// The rows of all of these. Every reply is awaited, also when one is an error.
-async fn read_all(reads: &'static [Read], session: &PgSession) -> Result<Vec<Found>, CollectError> {
+async fn read_all(reads: &'static [&'static Read], session: &PgSession) -> Result<Vec<Found>, CollectError> {
     join_all(reads.iter().map(|read| read.run(session))).await.into_iter().collect()
 }
 

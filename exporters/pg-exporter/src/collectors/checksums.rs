@@ -26,7 +26,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 Metric::counter(FAILURES, "pg_catalog.pg_stat_get_db_checksum_failures(d.oid)", FAILURES_HELP),
                 Metric::gauge(
                     LAST,
-                    "pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_db_checksum_last_failure(d.oid))",
+                    "extract(epoch FROM pg_catalog.pg_stat_get_db_checksum_last_failure(d.oid))",
                     LAST_HELP,
                 ),
             ],
@@ -41,7 +41,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 Metric::counter(FAILURES, "pg_catalog.pg_stat_get_db_checksum_failures(0)", FAILURES_HELP),
                 Metric::gauge(
                     LAST,
-                    "pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_db_checksum_last_failure(0))",
+                    "extract(epoch FROM pg_catalog.pg_stat_get_db_checksum_last_failure(0))",
                     LAST_HELP,
                 ),
             ],

@@ -27,8 +27,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::Custom(Custom {
         versions: Versions::since(10),
         reads: &[
-            SESSIONS,
-            Read::Select(Select {
+            &SESSIONS,
+            &Read::Select(Select {
                 columns: &[
                     "pg_catalog.current_setting('max_connections')",
                     "pg_catalog.current_setting('superuser_reserved_connections')",

@@ -39,9 +39,9 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         // A session waits for one lock at most, so that those who wait can be counted by lock.
-        reads: &[DATABASE_NAMES, Read::Statement(|session| {
+        reads: &[&DATABASE_NAMES, &Read::Statement(|session| {
             let waiting = match session.major() {
-                WAITSTART.. => "pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.min(waitstart))",
+                WAITSTART.. => "extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(waitstart))",
                 _ => "NULL",
             };
             format!(

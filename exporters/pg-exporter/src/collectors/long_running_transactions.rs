@@ -24,7 +24,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(10),
-        reads: &[SESSIONS],
+        reads: &[&SESSIONS],
         decode,
         families: &[&COUNT, &OLDEST],
         sizes: false,

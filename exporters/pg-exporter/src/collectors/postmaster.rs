@@ -18,7 +18,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         labels: &[],
         metrics: &[Metric::gauge(
             "pg_postmaster_start_time_seconds",
-            "pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())",
+            "extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
             "Unix time at which the server started.",
         )],
         from: ONE_ROW,

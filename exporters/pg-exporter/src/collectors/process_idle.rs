@@ -22,13 +22,13 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        reads: &[Read::Statement(|_| {
+        reads: &[&Read::Statement(|_| {
             let buckets: Vec<String> =
                 BOUNDS.iter().map(|bound| format!("(count(*) FILTER (WHERE idle <= {bound}))::text")).collect();
             format!(
                 "SELECT state, application_name, count(*)::text, sum(idle)::text, {}
                  FROM (SELECT state, application_name,
-                              pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - state_change) AS idle
+                              extract(epoch FROM pg_catalog.clock_timestamp() - state_change) AS idle
                        FROM pg_catalog.pg_stat_get_activity(NULL)
                        WHERE state LIKE 'idle%') sessions
                  GROUP BY state, application_name",

@@ -39,7 +39,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             "LEFT JOIN pg_catalog.pg_stat_get_wal_receiver() receiver ON true",
             "LEFT JOIN (SELECT pg_catalog.pg_is_in_recovery() AS standby,
                                pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() AS replayed,
-                               pg_catalog.date_part('epoch', pg_catalog.now() - pg_catalog.pg_last_xact_replay_timestamp())
+                               extract(epoch FROM pg_catalog.now() - pg_catalog.pg_last_xact_replay_timestamp())
                                AS age) replay ON true",
         ],
         server_label: ServerLabel::Never,

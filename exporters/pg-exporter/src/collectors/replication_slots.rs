@@ -42,8 +42,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::Custom(Custom {
         versions: Versions::since(13),
         reads: &[
-            DATABASE_NAMES,
-            Read::Select(Select {
+            &DATABASE_NAMES,
+            &Read::Select(Select {
                 columns: &[
                     "s.slot_name",
                     "s.slot_type",

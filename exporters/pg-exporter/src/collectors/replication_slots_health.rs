@@ -40,7 +40,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 ),
                 Metric::gauge(
                     "pg_replication_slots_inactive_seconds",
-                    "pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - s.inactive_since)",
+                    "extract(epoch FROM pg_catalog.clock_timestamp() - s.inactive_since)",
                     "Time since the slot was last used; absent while it is in use.",
                 ).since(17),
 Metric::gauge("pg_replication_slots_conflicting", "coalesce(s.conflicting, false)", "Whether a logical slot conflicted with recovery and is invalidated.").since(16),Metric::gauge("pg_replication_slots_failover", "s.failover", "Whether a logical slot is synchronized to standbys.").since(17),Metric::gauge("pg_replication_slots_synced", "s.synced", "Whether a logical slot was synchronized from the primary.").since(17),Metric::gauge("pg_replication_slots_two_phase", "s.two_phase", "Whether a logical slot decodes prepared transactions.").since(14),

@@ -33,7 +33,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Low,
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        reads: &[Read::Statement(|session| {
+        reads: &[&Read::Statement(|session| {
             let known = session.memory().get(MEMORY).map_or_else(String::new, |(key, _)| key.replace('\'', "''"));
             // In a subquery the comparison is evaluated once, before the settings are read, and nothing is read when
             // the key is the known one. Beside the other conditions it would be evaluated for every row, because

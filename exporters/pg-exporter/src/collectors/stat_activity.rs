@@ -36,7 +36,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(10),
-        reads: &[DATABASE_NAMES, SESSIONS],
+        reads: &[&DATABASE_NAMES, &SESSIONS],
         decode,
         families: &[&COUNT, &MAX_TX],
         sizes: false,

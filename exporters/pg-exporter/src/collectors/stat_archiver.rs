@@ -29,23 +29,23 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             ),
             Metric::gauge(
                 "pg_stat_archiver_last_archive_age",
-                "pg_catalog.date_part('epoch', pg_catalog.now() - archiver.last_archived_time)",
+                "extract(epoch FROM pg_catalog.now() - archiver.last_archived_time)",
                 "Time in seconds since the last WAL segment was archived.",
             )
             .nan_before_0_20(),
             Metric::gauge(
                 "pg_stat_archiver_last_archived_timestamp_seconds",
-                "pg_catalog.date_part('epoch', archiver.last_archived_time)",
+                "extract(epoch FROM archiver.last_archived_time)",
                 "Unix time of the last archived WAL file.",
             ),
             Metric::gauge(
                 "pg_stat_archiver_last_failed_timestamp_seconds",
-                "pg_catalog.date_part('epoch', archiver.last_failed_time)",
+                "extract(epoch FROM archiver.last_failed_time)",
                 "Unix time of the last failed attempt to archive.",
             ),
             Metric::gauge(
                 "pg_stat_archiver_stats_reset_timestamp_seconds",
-                "pg_catalog.date_part('epoch', archiver.stats_reset)",
+                "extract(epoch FROM archiver.stats_reset)",
                 "Unix time at which these statistics were last reset.",
             ),
         ],

@@ -76,7 +76,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             ),
             Metric::counter(
                 "pg_stat_bgwriter_stats_reset_total",
-                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_bgwriter_stat_reset_time())), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_bgwriter_stat_reset_time()))::bigint, 0)",
                 "Unix time at which these statistics were last reset; a timestamp, in spite of its type and name.",
             ),
         ],

@@ -71,7 +71,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             .since(18),
             Metric::counter(
                 "pg_stat_checkpointer_stats_reset_total",
-                "coalesce(floor(pg_catalog.date_part('epoch', checkpointer.stats_reset)), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', checkpointer.stats_reset))::bigint, 0)",
                 "Unix time at which these statistics were last reset; a timestamp, in spite of its type and name.",
             ),
         ],

@@ -101,7 +101,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             ),
             Metric::counter(
                 "pg_stat_database_stats_reset",
-                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_db_stat_reset_time(d.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)))::bigint, 0)",
                 "Unix time at which these statistics were last reset, 0 if never; a timestamp, in spite of its type.",
             ),
             Metric::counter(

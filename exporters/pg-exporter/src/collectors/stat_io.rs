@@ -112,7 +112,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                     "fsync_time / 1000",
                     "Time spent in fsync operations (needs track_io_timing).",
                 ),
-Metric::gauge("pg_stat_io_stats_reset_timestamp_seconds", "pg_catalog.date_part('epoch', stats_reset)", "Unix time at which these statistics were last reset."),
+Metric::gauge("pg_stat_io_stats_reset_timestamp_seconds", "extract(epoch FROM stats_reset)", "Unix time at which these statistics were last reset."),
             ],
             from: "FROM pg_catalog.pg_stat_io",
             joins: &[],

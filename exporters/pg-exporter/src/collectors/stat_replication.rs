@@ -27,7 +27,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::Custom(Custom {
         versions: Versions::since(10),
         reads: &[
-            Read::Select(Select {
+            &Read::Select(Select {
                 columns: &[
                     "a.application_name",
                     "host(a.client_addr) || CASE WHEN masklen(a.client_addr) IN (32, 128) THEN ''
@@ -37,12 +37,12 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                     "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
                           ELSE pg_catalog.pg_current_wal_lsn() END - '0/0'",
                     "w.replay_lsn - '0/0'",
-                    "pg_catalog.date_part('epoch', w.reply_time)",
+                    "extract(epoch FROM w.reply_time)",
                 ],
                 from: STANDBYS,
                 joins: &[],
             }),
-            Read::Select(Select { columns: &["s.active_pid", "s.slot_name"], from: SLOTS, joins: &[] }),
+            &Read::Select(Select { columns: &["s.active_pid", "s.slot_name"], from: SLOTS, joins: &[] }),
         ],
         decode,
         families: &[&CURRENT, &DIFF, &REPLY_TIME],

@@ -26,17 +26,17 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             metrics: &[
                 Metric::gauge(
                     "pg_stat_replication_write_lag_seconds",
-                    "pg_catalog.date_part('epoch', w.write_lag)",
+                    "extract(epoch FROM w.write_lag)",
                     "Longest time between flushing WAL locally and hearing that the standby has written it.",
                 ).max(),
                 Metric::gauge(
                     "pg_stat_replication_flush_lag_seconds",
-                    "pg_catalog.date_part('epoch', w.flush_lag)",
+                    "extract(epoch FROM w.flush_lag)",
                     "Longest time between flushing WAL locally and hearing that the standby has flushed it.",
                 ).max(),
                 Metric::gauge(
                     "pg_stat_replication_replay_lag_seconds",
-                    "pg_catalog.date_part('epoch', w.replay_lag)",
+                    "extract(epoch FROM w.replay_lag)",
                     "Longest time between flushing WAL locally and hearing that the standby has replayed it.",
                 ).max(),
                 Metric::gauge("pg_stat_replication_sent_lag_bytes", "here.lsn - w.sent_lsn", "Bytes of WAL that the standby furthest behind has not been sent.").max(),
@@ -44,7 +44,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 Metric::gauge("pg_stat_replication_flush_lag_bytes", "here.lsn - w.flush_lsn", "Bytes of WAL that the standby furthest behind has not flushed.").max(),
                 Metric::gauge("pg_stat_replication_replay_lag_bytes", "here.lsn - w.replay_lsn", "Bytes of WAL that the standby furthest behind has not replayed.").max(),
                 Metric::gauge("pg_stat_replication_standbys", "1", "Number of standbys with these labels.").sum(),
-                Metric::gauge("pg_stat_replication_last_reply_timestamp_seconds", "pg_catalog.date_part('epoch', w.reply_time)", "Unix time at which the standby that has been silent longest sent its last reply.").min(),
+                Metric::gauge("pg_stat_replication_last_reply_timestamp_seconds", "extract(epoch FROM w.reply_time)", "Unix time at which the standby that has been silent longest sent its last reply.").min(),
             ],
             from: STANDBYS,
             joins: &[HERE],

@@ -52,7 +52,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                     "truncates",
                     "Number of truncates.",
                 ),
-Metric::gauge("pg_stat_slru_stats_reset_timestamp_seconds", "pg_catalog.date_part('epoch', stats_reset)", "Unix time at which these statistics were last reset."),
+Metric::gauge("pg_stat_slru_stats_reset_timestamp_seconds", "extract(epoch FROM stats_reset)", "Unix time at which these statistics were last reset."),
             ],
             from: "FROM pg_catalog.pg_stat_slru",
             joins: &[],

@@ -25,7 +25,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(13),
-        reads: &[SESSIONS],
+        reads: &[&SESSIONS],
         decode,
         families: &[&TLS, &GSSAPI],
         sizes: false,

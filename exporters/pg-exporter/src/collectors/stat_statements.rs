@@ -133,9 +133,10 @@ fn sql(options: &Statements, extension: &Extension) -> String {
             let _ = write!(excluded, " AND {column} <> ALL ({})", names_array(names));
         }
     }
-    // Names and texts are made of what is shown only, not of all that is sorted. Sums of bigint would be numeric.
+    // Names and texts are made of what is shown only, not of all that is sorted. Sums of bigint would be numeric, which takes longer.
     format!(
-        "SELECT pg_catalog.pg_get_userbyid(userid), datname, queryid, calls, total / 1000, rows, read / 1000, write / 1000
+        "SELECT pg_catalog.pg_get_userbyid(userid), datname, queryid, calls::bigint, total / 1000, rows::bigint,
+                read / 1000, write / 1000
          FROM (SELECT s.*, d.datname
                FROM (SELECT userid, dbid, queryid, sum(calls::float8) AS calls, sum({total}) AS total,
                             sum(rows::float8) AS rows, sum({read}) AS read, sum({write}) AS write

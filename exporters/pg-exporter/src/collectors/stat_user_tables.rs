@@ -111,22 +111,22 @@ const TABLES: Query = Query::Columns(Columns {
             ),
             Metric::gauge(
                 "pg_stat_user_tables_last_vacuum",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_last_vacuum_time(c.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_vacuum_time(c.oid)))::bigint, 0)",
                 "Unix time of the last manual vacuum (not counting VACUUM FULL), 0 if never.",
             ),
             Metric::gauge(
                 "pg_stat_user_tables_last_autovacuum",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_last_autovacuum_time(c.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)))::bigint, 0)",
                 "Unix time of the last vacuum by the autovacuum daemon, 0 if never.",
             ),
             Metric::gauge(
                 "pg_stat_user_tables_last_analyze",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_last_analyze_time(c.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_analyze_time(c.oid)))::bigint, 0)",
                 "Unix time of the last manual analyze, 0 if never.",
             ),
             Metric::gauge(
                 "pg_stat_user_tables_last_autoanalyze",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid)))::bigint, 0)",
                 "Unix time of the last analyze by the autovacuum daemon, 0 if never.",
             ),
             Metric::counter(
@@ -158,7 +158,7 @@ const TABLES: Query = Query::Columns(Columns {
 /// No statement is needed for the sizes; the database's name is.
 const SIZES: Query = Query::Custom(Custom {
     versions: Versions::ALL,
-    reads: &[Read::Select(Select { columns: &["pg_catalog.current_database()"], from: ONE_ROW, joins: &[] })],
+    reads: &[&Read::Select(Select { columns: &["pg_catalog.current_database()"], from: ONE_ROW, joins: &[] })],
     decode,
     families: &[&INDEX_SIZE, &TABLE_SIZE],
     sizes: true,

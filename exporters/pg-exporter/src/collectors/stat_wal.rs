@@ -60,7 +60,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 ).until(17),
                 Metric::gauge(
                     "pg_stat_wal_stats_reset_timestamp_seconds",
-                    "pg_catalog.date_part('epoch', wal.stats_reset)",
+                    "extract(epoch FROM wal.stats_reset)",
                     "Unix time at which these statistics were last reset.",
                 ),
             ],

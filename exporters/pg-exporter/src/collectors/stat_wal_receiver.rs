@@ -44,12 +44,12 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             ),
             Metric::counter(
                 "pg_stat_wal_receiver_last_msg_send_time",
-                "pg_catalog.date_part('epoch', receiver.last_msg_send_time)",
+                "extract(epoch FROM receiver.last_msg_send_time)",
                 "Unix time at which the last message from the sender was sent.",
             ),
             Metric::counter(
                 "pg_stat_wal_receiver_last_msg_receipt_time",
-                "pg_catalog.date_part('epoch', receiver.last_msg_receipt_time)",
+                "extract(epoch FROM receiver.last_msg_receipt_time)",
                 "Unix time at which the last message from the sender arrived.",
             ),
             Metric::counter(
@@ -59,7 +59,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             ),
             Metric::counter(
                 "pg_stat_wal_receiver_latest_end_time",
-                "pg_catalog.date_part('epoch', receiver.latest_end_time)",
+                "extract(epoch FROM receiver.latest_end_time)",
                 "Unix time of the last WAL position reported to the sender.",
             ),
             Metric::gauge(

@@ -15,7 +15,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Low,
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        reads: &[Read::Select(Select {
+        reads: &[&Read::Select(Select {
             columns: &["pg_catalog.version()", "pg_catalog.current_setting('server_version_num')"],
             from: ONE_ROW,
             joins: &[],

@@ -30,7 +30,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        reads: &[SESSIONS],
+        reads: &[&SESSIONS],
         decode,
         families: &[&COUNT],
         sizes: false,

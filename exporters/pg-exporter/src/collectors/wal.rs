@@ -17,7 +17,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         labels: &[],
         metrics: &[
             Metric::gauge("pg_wal_segments", "pg_catalog.count(*)", "Number of WAL segments."),
-            Metric::gauge("pg_wal_size_bytes", "pg_catalog.sum(size::float8)", "Total size of the WAL segments in bytes."),
+            Metric::gauge("pg_wal_size_bytes", "pg_catalog.sum(size)", "Total size of the WAL segments in bytes."),
         ],
         from: "FROM pg_catalog.pg_ls_waldir() WHERE pg_catalog.length(name) = 24 AND pg_catalog.translate(name, '0123456789ABCDEF', '') = ''",
         joins: &[],

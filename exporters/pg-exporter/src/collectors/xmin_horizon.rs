@@ -24,7 +24,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[
         Query::Custom(Custom {
             versions: Versions::since(10),
-            reads: &[SESSIONS],
+            reads: &[&SESSIONS],
             decode: decode_sessions,
             families: &[&AGE],
             sizes: false,
@@ -33,12 +33,12 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         Query::Custom(Custom {
             versions: Versions::since(10),
             reads: &[
-                Read::Select(Select {
+                &Read::Select(Select {
                     columns: &["pg_catalog.age(s.xmin)", "pg_catalog.age(s.catalog_xmin)"],
                     from: SLOTS,
                     joins: &[],
                 }),
-                Read::Select(Select {
+                &Read::Select(Select {
                     columns: &[
                         "(SELECT pg_catalog.max(pg_catalog.age(transaction)) FROM pg_catalog.pg_prepared_xact())",
                     ],
