@@ -26,18 +26,18 @@ const COMMANDS: [(&str, u32); 6] = [
 const PARAMETERS: usize = 17;
 
 /// What commands are made of.
-pub(crate) static READS: &[&Read] = &[
-    &DATABASE_NAMES,
-    &Read::Statement(|session| {
-        let commands = COMMANDS.iter().filter(|(_, since)| *since <= session.major());
-        let commands: Vec<String> = commands.map(|(name, _)| format!("('{name}')")).collect();
-        let parameters = (1..=PARAMETERS).fold(String::new(), |mut list, number| {
-            let _ = write!(list, ", p.param{number}");
-            list
-        });
-        // A relation of another database has no name here: its OID is shown rather than the name of a relation of this
-        // database that happens to have the same OID. Access methods have names for what CREATE INDEX does in phase 2.
-        format!(
+pub(crate) static READS: &[&Read] = &[&DATABASE_NAMES, &RUNNING];
+
+static RUNNING: Read = Read::Statement(|session| {
+    let commands = COMMANDS.iter().filter(|(_, since)| *since <= session.major());
+    let commands: Vec<String> = commands.map(|(name, _)| format!("('{name}')")).collect();
+    let parameters = (1..=PARAMETERS).fold(String::new(), |mut list, number| {
+        let _ = write!(list, ", p.param{number}");
+        list
+    });
+    // A relation of another database has no name here: its OID is shown rather than the name of a relation of this
+    // database that happens to have the same OID. Access methods have names for what CREATE INDEX does in phase 2.
+    format!(
             "SELECT c.name, p.datid,
                     CASE WHEN p.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
                          THEN p.relid::pg_catalog.regclass::text ELSE p.relid::text END,
@@ -47,8 +47,7 @@ pub(crate) static READS: &[&Read] = &[
              CROSS JOIN LATERAL pg_catalog.pg_stat_get_progress_info(c.name) p",
             commands = commands.join(", ")
         )
-    }),
-];
+});
 
 /// What is shown of a command. Commands with the same labels are added up.
 pub struct Report {

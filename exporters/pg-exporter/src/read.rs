@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use exporter_kit::collector::{CollectError, Outcome};
+use futures_util::future::join_all;
 use pg_client::{Row, Rows};
 
 use crate::options::Compat;
@@ -32,8 +33,10 @@ pub(crate) static DATABASE_NAMES: Read =
 pub enum Read {
     /// Columns of a place that others may select from, too.
     Select(Select),
-    /// A statement. Queries with the same one share it.
+    /// A statement. Queries with the same `static` share it.
     Statement(fn(&PgSession) -> String),
+    /// What the rows of the reads before it make necessary, if anything: another round trip to the server.
+    Then(fn(&[Found], &PgSession) -> Option<String>),
 }
 
 /// Part of a statement.
@@ -132,18 +135,40 @@ pub struct Found {
     statement: Option<Arc<Statement>>,
 }
 
+/// The rows of all of these, those first that are read at once. Every reply is awaited, also when one is an error.
+pub(crate) async fn all(
+    reads: &'static [&'static Read],
+    session: &PgSession,
+) -> Result<Vec<Found>, CollectError> {
+    let at_once = join_all(reads.iter().map(|read| read.at_once(session))).await;
+    let mut found = at_once.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
+    for read in reads {
+        if let Read::Then(sql) = read
+            && let Some(sql) = sql(&found, session)
+        {
+            let rows = Arc::new(session.query(&sql, false).await?);
+            found.push(Found { rows, statement: None });
+        }
+    }
+    Ok(found)
+}
+
 impl Read {
-    pub(crate) async fn run(&'static self, session: &PgSession) -> Result<Found, CollectError> {
+    /// Its rows, unless others are needed first.
+    async fn at_once(&'static self, session: &PgSession) -> Result<Option<Found>, CollectError> {
         match self {
             Read::Select(select) => {
-                let statement = session.memory().statement(select, session, || select.wanted());
-                let (rows, statement) = statement.run(session, || select.wanted()).await?;
-                Ok(Found { rows, statement: Some(statement) })
+                let wanted = || select.wanted();
+                let statement = session.memory().statement(select, session, wanted);
+                let (rows, statement) = statement.run(session, wanted).await?;
+                Ok(Some(Found { rows, statement: Some(statement) }))
             }
             Read::Statement(sql) => {
-                let rows = session.query_shared(std::ptr::from_ref(self).addr(), &sql(session)).await?;
-                Ok(Found { rows, statement: None })
+                let address = std::ptr::from_ref(self).addr();
+                let rows = session.query_shared(address, &sql(session)).await?;
+                Ok(Some(Found { rows, statement: None }))
             }
+            Read::Then(_) => Ok(None),
         }
     }
 }

@@ -16,7 +16,7 @@ use pg_client::Rows;
 use crate::extension::OfExtension;
 use crate::options::Compat;
 use crate::progress::{self, Report};
-use crate::read::{Found, Read, Wanted};
+use crate::read::{self, Found, Read, Wanted};
 use crate::session::PgSession;
 
 /// A collector of the PostgreSQL exporter.
@@ -327,11 +327,11 @@ impl Query {
                         session.prepare_sizes().await;
                     }
                 };
-                let (found, ()) = tokio::join!(read_all(self.reads(), session), sizes);
+                let (found, ()) = tokio::join!(read::all(self.reads(), session), sizes);
                 (custom.decode)(&found?, session, &mut snapshot);
             }
             Query::Report(report) => {
-                report.decode(&read_all(self.reads(), session).await?, session, &mut snapshot);
+                report.decode(&read::all(self.reads(), session).await?, session, &mut snapshot);
             }
             Query::OfExtension(query) => return query.run(session).await,
         }
@@ -343,7 +343,7 @@ impl Query {
     pub(crate) fn wanted(&self, major: u32, compat: Compat) -> Vec<Wanted> {
         let select = |read: &&Read| match read {
             Read::Select(select) => Some(select.wanted()),
-            Read::Statement(_) => None,
+            Read::Statement(_) | Read::Then(_) => None,
         };
         match self {
             _ if !self.versions().contains(major) => Vec::new(),
@@ -384,11 +384,6 @@ impl Query {
             Query::OfExtension(query) => query.families.iter().map(|desc| (*desc).clone()).collect(),
         }
     }
-}
-
-/// The rows of all of these. Every reply is awaited, also when one is an error.
-async fn read_all(reads: &'static [&'static Read], session: &PgSession) -> Result<Vec<Found>, CollectError> {
-    join_all(reads.iter().map(|read| read.run(session))).await.into_iter().collect()
 }
 
 /// Families that have the `server` label in 0.19 without being default metrics.
