@@ -3,36 +3,34 @@
 //!
 //! Read from the function behind `pg_stat_activity`, `pg_stat_ssl` and `pg_stat_gssapi`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use pg_client::{Row, Rows};
+use crate::read::{Found, FoundRow, Read};
 
-use crate::session::PgSession;
-
-/// Processes in groups. A database without any is a row of its own, of which only the name is set.
-pub(crate) fn sql(_: &PgSession) -> String {
-    "SELECT d.datname::text, a.state, pg_catalog.pg_get_userbyid(a.usesysid)::text, a.application_name,
+/// Processes in groups.
+pub(crate) static SESSIONS: Read = Read::Statement(|_| {
+    "SELECT a.datid, a.state, pg_catalog.pg_get_userbyid(a.usesysid), a.application_name,
             a.backend_type, a.wait_event_type, a.wait_event, a.own, a.client, a.sslversion, a.sslcipher,
-            a.gss_auth, a.gss_enc, a.count, a.max_tx, a.xmin_age
-     FROM pg_catalog.pg_database d
-     FULL JOIN (SELECT datid, usesysid, state, application_name, backend_type, wait_event_type, wait_event,
-                       pid = pg_catalog.pg_backend_pid() AS own, client_port IS NOT NULL AS client,
-                       sslversion, sslcipher, gss_auth, gss_enc, pg_catalog.count(*) AS count,
-                       extract(epoch FROM pg_catalog.now() - pg_catalog.min(xact_start)) AS max_tx,
-                       pg_catalog.max(pg_catalog.age(backend_xmin)) AS xmin_age
-                FROM pg_catalog.pg_stat_get_activity(NULL)
-                GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13) a ON a.datid = d.oid"
+            a.gss_auth, a.gss_enc, a.count, a.max_tx, a.xmin_age, a.transactions
+     FROM (SELECT datid, usesysid, state, application_name, backend_type, wait_event_type, wait_event,
+                  pid = pg_catalog.pg_backend_pid() AS own, client_port IS NOT NULL AS client,
+                  sslversion, sslcipher, gss_auth, gss_enc, pg_catalog.count(*) AS count,
+                  extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(xact_start)) AS max_tx,
+                  pg_catalog.max(pg_catalog.age(backend_xmin)) AS xmin_age, pg_catalog.count(xact_start) AS transactions
+           FROM pg_catalog.pg_stat_get_activity(NULL)
+           GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13) a"
         .to_owned()
-}
+});
 
 /// Processes that have all of this in common.
 #[derive(Clone, Copy)]
-pub(crate) struct Group<'a>(Row<'a>);
+pub(crate) struct Group<'a>(FoundRow<'a>);
 
 impl<'a> Group<'a> {
     /// Database, state, user, application, kind of process, type of wait event, wait event; empty where there is none.
-    pub(crate) fn labels(self) -> [&'a str; 7] {
+    pub(crate) fn labels(self, databases: &HashMap<&str, &'a str>) -> [&'a str; 7] {
         let mut labels = [0, 1, 2, 3, 4, 5, 6].map(|column| self.0.get(column).unwrap_or_default());
+        labels[0] = databases.get(labels[0]).copied().unwrap_or_default();
         // What the function makes of a role that was dropped.
         if labels[2].starts_with("unknown (OID=") {
             labels[2] = "";
@@ -76,9 +74,14 @@ impl<'a> Group<'a> {
         self.0.float(13).unwrap_or_default()
     }
 
-    /// Longest time in seconds that a transaction has been running.
-    pub(crate) fn longest_transaction(self) -> f64 {
-        self.0.float(14).unwrap_or_default()
+    /// Longest time in seconds that a transaction has been running; none without a transaction.
+    pub(crate) fn longest_transaction(self) -> Option<f64> {
+        self.0.float(14)
+    }
+
+    /// Number of open transactions.
+    pub(crate) fn transactions(self) -> f64 {
+        self.0.float(16).unwrap_or_default()
     }
 
     /// Age in transactions of the oldest snapshot.
@@ -88,13 +91,8 @@ impl<'a> Group<'a> {
 }
 
 /// The groups.
-pub(crate) fn groups(rows: &Rows) -> impl Iterator<Item = Group<'_>> {
-    rows.iter().map(Group).filter(|group| group.0.get(13).is_some())
-}
-
-/// Every database there is.
-pub(crate) fn databases(rows: &Rows) -> impl Iterator<Item = &str> {
-    rows.iter().filter_map(|row| row.get(0))
+pub(crate) fn groups(sessions: &Found) -> impl Iterator<Item = Group<'_>> {
+    sessions.iter().map(Group)
 }
 
 /// Number of processes by something that they have.

@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - [`collectors`]: one file each; what is collected.
-//! - [`sql`]: what a collector is made of: statements described as data.
+//! - [`sql`]: what a collector is made of: statements described as data; [`read`]: what statements have in common.
+//! - [`progress`], `activity`: statements behind several collectors.
 //! - [`extension`]: statements on what an extension brings; `sticky`: which of many counters are shown.
 //! - [`session`], `sizes`, `databases`: the lanes to a server, for statistics, disk space, and other databases.
 //! - [`source`]: the target as the scrape engine sees it, and `pg_up`; [`servers`]: several of them.
@@ -22,7 +23,9 @@ pub mod extension;
 mod names;
 pub mod options;
 pub mod probe;
+pub mod progress;
 pub mod queries;
+pub mod read;
 pub mod self_metrics;
 pub mod servers;
 pub mod session;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use exporter_kit::collector::{CollectError, Outcome};
 use exposition::Snapshot;
-use foldhash::fast::RandomState;
 use pg_client::{ConnectError, ConnectErrorKind, Dsn, Lease, Limits, QueryError, QueryErrorKind, Rows};
 use tokio::sync::{OnceCell, RwLock};
 use tokio::time::Instant;
@@ -15,8 +14,9 @@ use tokio::time::Instant;
 use crate::collectors::stat_statements;
 use crate::extension::Extension;
 use crate::options::{Options, WhichDatabases};
+use crate::read::{Statement, Wanted};
 use crate::sizes::Sizes;
-use crate::sql::{Columns, PgCollector, SETTINGS, ServerLabel, Statement};
+use crate::sql::{Columns, Form, PgCollector, SETTINGS, ServerLabel};
 
 /// How long a statement of a scrape waits for a lock. Statistics functions need none; what does is a catalogue under
 /// an ACCESS EXCLUSIVE lock, and that is worth an error rather than a wait.
@@ -37,8 +37,8 @@ pub struct PgSession {
     memory: Arc<Memory>,
     /// Whether the server answered anything in this pass.
     answered: AtomicBool,
-    /// Replies to statements that several queries ask for, by text.
-    shared: Mutex<HashMap<String, Arc<OnceCell<Reply>>, RandomState>>,
+    /// Replies to statements that several queries may ask for, by address.
+    shared: Mutex<HashMap<usize, Arc<OnceCell<Reply>>>>,
     /// Sizes of databases and relations, from their own lane.
     pub(crate) sizes: Arc<Sizes>,
 }
@@ -53,8 +53,10 @@ pub(crate) struct Memory {
     statements: Mutex<stat_statements::Kept>,
     /// The collectors that are switched on.
     collectors: Vec<&'static PgCollector>,
-    /// Statements described by their columns, by where the description is and by major version.
-    columns: Mutex<HashMap<(usize, u32), Arc<Statement>>>,
+    /// Statements that are put together, by where the description of a part is and by major version.
+    put_together: Mutex<HashMap<(usize, u32), Arc<Statement>>>,
+    /// What rows become, by where the description of the columns is and by major version.
+    forms: Mutex<HashMap<(usize, u32), Arc<Form>>>,
 }
 
 impl Memory {
@@ -65,7 +67,8 @@ impl Memory {
             extensions: Mutex::default(),
             statements: Mutex::default(),
             collectors,
-            columns: Mutex::default(),
+            put_together: Mutex::default(),
+            forms: Mutex::default(),
         }
     }
 
@@ -84,11 +87,33 @@ impl Memory {
         locked(&self.statements)
     }
 
-    /// A statement described by its columns, put together once.
-    pub(crate) fn statement(&self, of: &'static Columns, session: &PgSession) -> Arc<Statement> {
-        let make = || Arc::new(of.statement(&self.collectors, session.major, session.options.compat));
+    /// The statement that a query has part in, put together once.
+    pub(crate) fn statement<T>(
+        &self,
+        part: &'static T,
+        session: &PgSession,
+        wanted: impl FnOnce() -> Wanted,
+    ) -> Arc<Statement> {
+        let (major, compat) = (session.major, session.options.compat);
+        let key = (std::ptr::from_ref(part).addr(), major);
+        let mut known = locked(&self.put_together);
+        if let Some(statement) = known.get(&key) {
+            return Arc::clone(statement);
+        }
+        let mut statement = Statement::new(&wanted(), &self.collectors, major, compat);
+        if let Some(same) = known.values().find(|other| other.sql == statement.sql) {
+            statement.sql = Arc::clone(&same.sql);
+        }
+        let statement = Arc::new(statement);
+        known.insert(key, Arc::clone(&statement));
+        statement
+    }
+
+    /// What the rows of a query become, made once.
+    pub(crate) fn form(&self, of: &'static Columns, session: &PgSession) -> Arc<Form> {
+        let make = || Arc::new(of.form(session.major, session.options.compat));
         let key = (std::ptr::from_ref(of).addr(), session.major);
-        Arc::clone(locked(&self.columns).entry(key).or_insert_with(make))
+        Arc::clone(locked(&self.forms).entry(key).or_insert_with(make))
     }
 
     /// Where an extension was found.
@@ -184,20 +209,10 @@ impl PgSession {
         result.map_err(|error| collect_error(&error))
     }
 
-    /// Runs a statement that is the same on every scrape: once in this pass, if others ask for it, too.
-    pub(crate) async fn query_fixed(&self, sql: &str, shared: bool) -> Reply {
-        let query = async || self.query(sql, true).await.map(Arc::new);
-        if !shared {
-            return query().await;
-        }
-        let reply = {
-            let mut shared = locked(&self.shared);
-            match shared.get(sql) {
-                Some(reply) => Arc::clone(reply),
-                None => Arc::clone(shared.entry(sql.to_owned()).or_default()),
-            }
-        };
-        reply.get_or_init(query).await.clone()
+    /// Runs a statement that is the same on every scrape: once in this pass for all who know it by this address.
+    pub(crate) async fn query_shared(&self, address: usize, sql: &str) -> Reply {
+        let reply = Arc::clone(locked(&self.shared).entry(address).or_default());
+        reply.get_or_init(async || self.query(sql, true).await.map(Arc::new)).await.clone()
     }
 
     /// Whether the server answered anything in this pass.

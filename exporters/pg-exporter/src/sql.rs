@@ -2,19 +2,22 @@
 //!
 //! Most collectors are a [`Query::Columns`]: label columns, one value column a metric, and a FROM clause. The SELECT
 //! is put together for the server's version, and every row becomes one row of the snapshot. Queries with the same FROM
-//! clause are one statement. A [`Query::Custom`] brings its own SQL and turns the rows into samples itself, and so does a
+//! clause are one statement ([`crate::read`]). A [`Query::Custom`] turns rows into samples itself, and so does a
 //! [`Query::OfExtension`], for a server that has the extension.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
-use exposition::{Column, Desc, Shape, Snapshot};
+use exposition::{Column, Desc, Shape, Snapshot, Table};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pg_client::Rows;
 
 use crate::extension::OfExtension;
 use crate::options::Compat;
+use crate::progress::{self, Report};
+use crate::read::{self, Found, Read, Wanted};
 use crate::session::PgSession;
 
 /// A collector of the PostgreSQL exporter.
@@ -55,6 +58,8 @@ pub enum Query {
     Columns(Columns),
     /// The result needs a hand.
     Custom(Custom),
+    /// The progress of a command.
+    Report(Report),
     /// It reads what an extension brings.
     OfExtension(OfExtension),
 }
@@ -67,22 +72,22 @@ pub struct Columns {
     pub labels: &'static [(&'static str, &'static str)],
     /// Value columns. NULL means no sample.
     pub metrics: &'static [Metric],
-    /// FROM, WHERE and what follows; may be empty.
+    /// FROM, WHERE and what follows.
     pub from: &'static str,
+    /// Joins behind it that add columns and no rows.
+    pub joins: &'static [&'static str],
     /// Whether postgres_exporter puts the `server` label and constant labels on it.
     pub server_label: ServerLabel,
 }
 
-/// A statement with its own way from rows to samples.
+/// What is read, with its own way from rows to samples.
 pub struct Custom {
     /// First and last major version it is for.
     pub versions: Versions,
-    /// The statement, the same on every scrape.
-    pub sql: fn(&PgSession) -> String,
-    /// Whether other queries have the same statement, which is then asked for once a scrape.
-    pub shared: bool,
-    /// From rows to samples.
-    pub decode: fn(&Rows, &PgSession, &mut Snapshot),
+    /// What is read.
+    pub reads: &'static [&'static Read],
+    /// From the rows of each read to samples.
+    pub decode: fn(&[Found], &PgSession, &mut Snapshot),
     /// What it may put on the page; for the documentation.
     pub families: &'static [&'static Desc],
     /// Whether it shows sizes from the size lane.
@@ -131,11 +136,31 @@ impl Versions {
     }
 }
 
+/// What values become whose rows have the same labels. NULL counts for nothing.
+#[derive(Clone, Copy)]
+enum Combine {
+    Sum,
+    Min,
+    Max,
+}
+
+impl Combine {
+    fn of(self, a: f64, b: f64) -> f64 {
+        match self {
+            Combine::Sum => a + b,
+            Combine::Min => a.min(b),
+            Combine::Max => a.max(b),
+        }
+    }
+}
+
 /// A metric and the SQL expression of its value.
 pub struct Metric {
     desc: Desc,
     sql: &'static str,
     versions: Versions,
+    /// What becomes of rows with the same labels, where there are such rows.
+    combine: Option<Combine>,
     /// What 0.19 computes, where that is corrected.
     sql_before_0_20: Option<&'static str>,
     /// 0.19 wrote NaN where the value is unknown.
@@ -144,7 +169,8 @@ pub struct Metric {
 
 impl Metric {
     const fn new(desc: Desc, sql: &'static str) -> Metric {
-        Metric { desc, sql, versions: Versions::ALL, sql_before_0_20: None, nan_before_0_20: false }
+        let (sql_before_0_20, nan_before_0_20) = (None, false);
+        Metric { desc, sql, versions: Versions::ALL, combine: None, sql_before_0_20, nan_before_0_20 }
     }
 
     /// A counter.
@@ -176,6 +202,27 @@ impl Metric {
         self
     }
 
+    /// The sum over rows with the same labels.
+    #[must_use]
+    pub const fn sum(mut self) -> Metric {
+        self.combine = Some(Combine::Sum);
+        self
+    }
+
+    /// The least of rows with the same labels.
+    #[must_use]
+    pub const fn min(mut self) -> Metric {
+        self.combine = Some(Combine::Min);
+        self
+    }
+
+    /// The greatest of rows with the same labels.
+    #[must_use]
+    pub const fn max(mut self) -> Metric {
+        self.combine = Some(Combine::Max);
+        self
+    }
+
     /// Written as NaN by 0.19 when unknown.
     #[must_use]
     pub const fn nan_before_0_20(mut self) -> Metric {
@@ -200,88 +247,79 @@ impl Columns {
         self.metrics.iter().filter(move |metric| metric.versions.contains(major))
     }
 
-    /// What is selected: labels, then metrics. Results come as text anyway; as a label, true is better than t.
-    fn expressions(&self, major: u32, compat: Compat) -> impl Iterator<Item = String> {
+    /// Labels, then metrics. Results come as text anyway; as a label, true is better than t.
+    fn wanted(&self, major: u32, compat: Compat) -> Wanted {
         let labels = self.labels.iter().map(|(_, sql)| format!("({sql})::text"));
-        labels.chain(self.metrics(major).map(move |metric| metric.sql(compat).to_owned()))
+        let columns = labels.chain(self.metrics(major).map(|metric| metric.sql(compat).to_owned()));
+        Wanted { columns: columns.collect(), from: self.from, joins: self.joins }
     }
 
-    /// The statement of this query and of those in `collectors` that read from the same place.
-    pub(crate) fn statement(
-        &self,
-        collectors: &[&'static PgCollector],
-        major: u32,
-        compat: Compat,
-    ) -> Statement {
-        let queries = collectors.iter().flat_map(|collector| collector.queries);
-        let others = queries.filter_map(|query| match query {
-            Query::Columns(other) if other.from == self.from && other.versions.contains(major) => Some(other),
-            _ => None,
-        });
-        let mut selected: Vec<String> = Vec::new();
-        let mut queries = 0;
-        for query in others {
-            queries += 1;
-            for expression in query.expressions(major, compat) {
-                if !selected.contains(&expression) {
-                    selected.push(expression);
-                }
-            }
-        }
-        let place = |wanted| selected.iter().position(|expression| *expression == wanted);
-        let places: Vec<usize> = self.expressions(major, compat).filter_map(place).collect();
-        let (labels, values) = places.split_at(self.labels.len());
-        let names: Vec<&str> = self.labels.iter().map(|(name, _)| *name).collect();
-        let mut shape = Shape::new(&names);
-        let values = self.metrics(major).zip(values).map(|(metric, place)| Value {
-            place: *place,
+    /// What its rows become.
+    pub(crate) fn form(&self, major: u32, compat: Compat) -> Form {
+        let labels: Vec<&str> = self.labels.iter().map(|(name, _)| *name).collect();
+        let mut shape = Shape::new(&labels);
+        let values = self.metrics(major).map(|metric| Value {
             column: shape.column(&metric.desc),
             nan: metric.nan_before_0_20 && compat == Compat::V0_19,
+            combine: metric.combine,
         });
-        Statement {
-            sql: format!("SELECT {} {}", selected.join(", "), self.from).into(),
-            labels: labels.to_vec(),
-            values: values.collect(),
-            shape: Arc::new(shape),
-            shared: queries > 1,
-        }
+        Form { values: values.collect(), labels: labels.len(), shape: Arc::new(shape) }
     }
 }
 
-/// A statement that one [`Columns`] query, or several, put together.
-#[derive(Debug)]
-pub(crate) struct Statement {
-    pub(crate) sql: Arc<str>,
-    /// Which columns of the result are the query's labels.
-    labels: Vec<usize>,
-    values: Vec<Value>,
-    /// Of the table that the result becomes.
+/// What the rows of a query of columns become.
+pub(crate) struct Form {
     shape: Arc<Shape>,
-    /// Whether other queries put together the same text.
-    shared: bool,
+    labels: usize,
+    values: Vec<Value>,
 }
 
-/// A metric of a statement.
-#[derive(Debug)]
+/// A metric of a form.
 struct Value {
-    /// Which column of the result it is.
-    place: usize,
     column: Column,
     /// Whether NULL is NaN.
     nan: bool,
+    combine: Option<Combine>,
 }
 
-impl Statement {
-    fn decode(&self, rows: &Rows, snapshot: &mut Snapshot) {
+impl Form {
+    /// `places` are the columns of the labels, then those of the metrics.
+    fn decode(&self, rows: &Rows, places: &[usize], snapshot: &mut Snapshot) {
+        let (label_places, places) = places.split_at(self.labels);
         let table = snapshot.table_of(&self.shape);
-        let mut labels = vec![""; self.labels.len()];
+        if self.values.iter().any(|value| value.combine.is_some()) {
+            return self.combine(rows, label_places, places, table);
+        }
+        let mut labels = vec![""; self.labels];
         for row in rows.iter() {
-            for (label, place) in labels.iter_mut().zip(&self.labels) {
+            for (label, place) in labels.iter_mut().zip(label_places) {
                 *label = row.get(*place).unwrap_or_default();
             }
             let mut cells = table.row(&labels);
-            for Value { place, column, nan } in &self.values {
-                cells.set_some(*column, row.float(*place).or(nan.then_some(f64::NAN)));
+            for (value, place) in self.values.iter().zip(places) {
+                cells.set_some(value.column, row.float(*place).or(value.nan.then_some(f64::NAN)));
+            }
+        }
+    }
+
+    /// Rows with the same labels become one.
+    fn combine(&self, rows: &Rows, label_places: &[usize], places: &[usize], table: &mut Table) {
+        let mut combined: BTreeMap<Vec<&str>, Vec<Option<f64>>> = BTreeMap::new();
+        for row in rows.iter() {
+            let labels = label_places.iter().map(|place| row.get(*place).unwrap_or_default()).collect();
+            let sums = combined.entry(labels).or_insert_with(|| vec![None; self.values.len()]);
+            for ((sum, value), place) in sums.iter_mut().zip(&self.values).zip(places) {
+                let found = row.float(*place);
+                *sum = match (*sum, found, value.combine) {
+                    (Some(before), Some(found), Some(combine)) => Some(combine.of(before, found)),
+                    (before, found, _) => before.or(found),
+                };
+            }
+        }
+        for (labels, values) in combined {
+            let mut cells = table.row(&labels);
+            for (value, found) in self.values.iter().zip(values) {
+                cells.set_some(value.column, found);
             }
         }
     }
@@ -292,6 +330,7 @@ impl Query {
         match self {
             Query::Columns(columns) => columns.versions,
             Query::Custom(custom) => custom.versions,
+            Query::Report(report) => report.versions,
             Query::OfExtension(_) => Versions::ALL,
         }
     }
@@ -300,19 +339,22 @@ impl Query {
         let mut snapshot = Snapshot::new();
         match self {
             Query::Columns(columns) => {
-                let statement = session.memory().statement(columns, session);
-                let rows = session.query_fixed(&statement.sql, statement.shared).await?;
-                statement.decode(&rows, &mut snapshot);
+                let wanted = || columns.wanted(session.major(), session.options().compat);
+                let statement = session.memory().statement(columns, session, wanted);
+                let (rows, statement) = statement.run(session, wanted).await?;
+                session.memory().form(columns, session).decode(&rows, &statement.places, &mut snapshot);
             }
             Query::Custom(custom) => {
-                let sql = (custom.sql)(session);
                 let sizes = async {
                     if custom.sizes {
                         session.prepare_sizes().await;
                     }
                 };
-                let (rows, ()) = tokio::join!(session.query_fixed(&sql, custom.shared), sizes);
-                (custom.decode)(&*rows?, session, &mut snapshot);
+                let (found, ()) = tokio::join!(read::all(self.reads(), session), sizes);
+                (custom.decode)(&found?, session, &mut snapshot);
+            }
+            Query::Report(report) => {
+                report.decode(&read::all(self.reads(), session).await?, session, &mut snapshot);
             }
             Query::OfExtension(query) => return query.run(session).await,
         }
@@ -320,11 +362,32 @@ impl Query {
         Ok(snapshot)
     }
 
+    /// What it wants of places that others may read, too.
+    pub(crate) fn wanted(&self, major: u32, compat: Compat) -> Vec<Wanted> {
+        let select = |read: &&Read| match read {
+            Read::Select(select) => Some(select.wanted()),
+            Read::Statement(_) | Read::Then(_) => None,
+        };
+        match self {
+            _ if !self.versions().contains(major) => Vec::new(),
+            Query::Columns(columns) => vec![columns.wanted(major, compat)],
+            _ => self.reads().iter().filter_map(select).collect(),
+        }
+    }
+
+    fn reads(&self) -> &'static [&'static Read] {
+        match self {
+            Query::Custom(custom) => custom.reads,
+            Query::Report(_) => progress::READS,
+            Query::Columns(_) | Query::OfExtension(_) => &[],
+        }
+    }
+
     fn server_label(&self) -> ServerLabel {
         match self {
             Query::Columns(columns) => columns.server_label,
             Query::Custom(custom) => custom.server_label,
-            Query::OfExtension(_) => ServerLabel::Never,
+            Query::Report(_) | Query::OfExtension(_) => ServerLabel::Never,
         }
     }
 
@@ -340,6 +403,7 @@ impl Query {
                 metrics.map(|metric| metric.desc.clone()).collect()
             }
             Query::Custom(custom) => custom.families.iter().map(|desc| (*desc).clone()).collect(),
+            Query::Report(report) => report.families(major),
             Query::OfExtension(query) => query.families.iter().map(|desc| (*desc).clone()).collect(),
         }
     }

@@ -2,7 +2,13 @@
 
 use exporter_kit::collector::Spec;
 
+use crate::read::{DATABASES, ONE_ROW};
 use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
+
+const FAILURES: &str = "pg_checksum_failures_total";
+const FAILURES_HELP: &str = "Number of data page checksum failures; shared objects have an empty datname.";
+const LAST: &str = "pg_checksum_last_failure_timestamp_seconds";
+const LAST_HELP: &str = "Unix time of the last data page checksum failure.";
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -15,20 +21,32 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[
         Query::Columns(Columns {
             versions: Versions::since(12),
-            labels: &[("datname", "datname")],
+            labels: &[("datname", "d.datname")],
             metrics: &[
-                Metric::counter(
-                    "pg_checksum_failures_total",
-                    "checksum_failures",
-                    "Number of data page checksum failures; shared objects have an empty datname.",
-                ),
+                Metric::counter(FAILURES, "pg_catalog.pg_stat_get_db_checksum_failures(d.oid)", FAILURES_HELP),
                 Metric::gauge(
-                    "pg_checksum_last_failure_timestamp_seconds",
-                    "extract(epoch FROM checksum_last_failure)",
-                    "Unix time of the last data page checksum failure.",
+                    LAST,
+                    "extract(epoch FROM pg_catalog.pg_stat_get_db_checksum_last_failure(d.oid))",
+                    LAST_HELP,
                 ),
             ],
-            from: "FROM pg_catalog.pg_stat_database",
+            from: DATABASES,
+            joins: &[],
+            server_label: ServerLabel::Never,
+        }),
+        Query::Columns(Columns {
+            versions: Versions::since(12),
+            labels: &[("datname", "''")],
+            metrics: &[
+                Metric::counter(FAILURES, "pg_catalog.pg_stat_get_db_checksum_failures(0)", FAILURES_HELP),
+                Metric::gauge(
+                    LAST,
+                    "extract(epoch FROM pg_catalog.pg_stat_get_db_checksum_last_failure(0))",
+                    LAST_HELP,
+                ),
+            ],
+            from: ONE_ROW,
+            joins: &[],
             server_label: ServerLabel::Never,
         }),
     ],

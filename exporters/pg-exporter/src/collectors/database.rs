@@ -2,8 +2,8 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
+use crate::read::{DATABASES, Found, Read, Select};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -20,8 +20,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::High("walks the files of every database, in the background"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        sql: |_| "SELECT datname::text, datconnlimit::text FROM pg_catalog.pg_database".to_owned(),
-        shared: false,
+        reads: &[&Read::Select(Select { columns: &["d.datname", "d.datconnlimit"], from: DATABASES, joins: &[] })],
         decode,
         families: &[&LIMIT, &SIZE],
         sizes: true,
@@ -29,12 +28,13 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
+    let [databases] = found else { return };
     let sizes = session.sizes.databases();
     let table = snapshot.table(&["datname"]);
     let (limit, size) = (table.column(&LIMIT), table.column(&SIZE));
     let names = &session.options().names;
-    for row in rows.iter() {
+    for row in databases.iter() {
         let Some(datname) = row.get(0).filter(|name| !names.exclude(name)) else { continue };
         let bytes = sizes.as_ref().and_then(|sizes| sizes.get(datname)).copied();
         table.row(&[datname]).set_some(limit, row.float(1)).set_some(size, bytes);

@@ -2,6 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
+use crate::read::DATABASES;
 use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
@@ -14,20 +15,21 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("databases"),
     queries: &[Query::Columns(Columns {
         versions: Versions::ALL,
-        labels: &[("datname", "datname")],
+        labels: &[("datname", "d.datname")],
         metrics: &[
             Metric::gauge(
                 "pg_database_wraparound_age_datfrozenxid_seconds",
-                "pg_catalog.age(datfrozenxid)",
+                "CASE WHEN d.datallowconn THEN pg_catalog.age(d.datfrozenxid) END",
                 "Age of the oldest transaction ID that has not been frozen; in transactions, in spite of its name.",
             ),
             Metric::gauge(
                 "pg_database_wraparound_age_datminmxid_seconds",
-                "pg_catalog.mxid_age(datminmxid)",
+                "CASE WHEN d.datallowconn THEN pg_catalog.mxid_age(d.datminmxid) END",
                 "Age of the oldest multixact ID that has not been replaced; in multixacts, in spite of its name.",
             ),
         ],
-        from: "FROM pg_catalog.pg_database WHERE datallowconn",
+        from: DATABASES,
+        joins: &[],
         server_label: ServerLabel::Never,
     })],
 };

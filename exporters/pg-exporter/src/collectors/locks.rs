@@ -1,12 +1,11 @@
 //! `pg_locks_*`: locks held or waited for, by database and mode; `pg_blocked_sessions*`: sessions that wait for one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use foldhash::fast::RandomState;
-use pg_client::Rows;
 
+use crate::read::{DATABASE_NAMES, Found, Read};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -40,21 +39,17 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         // A session waits for one lock at most, so that those who wait can be counted by lock.
-        sql: |session| {
+        reads: &[&DATABASE_NAMES, &Read::Statement(|session| {
             let waiting = match session.major() {
                 WAITSTART.. => "extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(waitstart))",
                 _ => "NULL",
             };
             format!(
-                "SELECT d.datname::text, l.mode, l.count, l.blocked, l.waiting
-                 FROM pg_catalog.pg_database d
-                 FULL JOIN (SELECT database, pg_catalog.lower(mode) AS mode, pg_catalog.count(*) AS count,
-                                   pg_catalog.count(*) FILTER (WHERE NOT granted) AS blocked, {waiting} AS waiting
-                            FROM pg_catalog.pg_lock_status()
-                            GROUP BY 1, 2) l ON l.database = d.oid"
+                "SELECT database, mode, pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE NOT granted), {waiting}
+                 FROM pg_catalog.pg_lock_status()
+                 GROUP BY database, mode"
             )
-        },
-        shared: false,
+        })],
         decode,
         families: &[&COUNT, &BLOCKED, &LONGEST],
         sizes: false,
@@ -62,29 +57,26 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
+    let [databases, locks] = found else { return };
+    let names = databases.by_first();
     let (mut blocked, mut longest) = (0.0, 0.0_f64);
-    let mut databases: Vec<&str> = Vec::new();
-    let mut counts: HashMap<(&str, &str), f64, RandomState> = HashMap::default();
-    for row in rows.iter() {
+    let mut counts: BTreeMap<&str, [f64; MODES.len()]> =
+        names.values().map(|datname| (*datname, Default::default())).collect();
+    for row in locks.iter() {
         blocked += row.float(3).unwrap_or_default();
         longest = longest.max(row.float(4).unwrap_or_default());
-        // Objects that belong to no database, or to one that was just dropped.
-        let Some(datname) = row.get(0) else { continue };
-        if databases.last() != Some(&datname) {
-            databases.push(datname);
-        }
-        if let (Some(mode), Some(count)) = (row.get(1), row.float(2)) {
-            counts.insert((datname, mode), count);
+        // Objects that belong to no database, or to one that was just dropped, have no name.
+        let counts = row.get(0).and_then(|oid| counts.get_mut(names.get(oid)?));
+        let mode = |name: &str| MODES.iter().position(|mode| name.eq_ignore_ascii_case(mode));
+        if let (Some(counts), Some(mode), Some(count)) = (counts, row.get(1).and_then(mode), row.float(2)) {
+            counts[mode] = count;
         }
     }
-    databases.sort_unstable();
-    databases.dedup();
     let table = snapshot.table(&["datname", "mode"]);
     let column = table.column(&COUNT);
-    for datname in databases {
-        for mode in MODES {
-            let count = counts.get(&(datname, mode)).copied().unwrap_or(0.0);
+    for (datname, counts) in counts {
+        for (mode, count) in MODES.iter().zip(counts) {
             table.row(&[datname, mode]).set(column, count);
         }
     }

@@ -2,6 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
+use crate::read::ONE_ROW;
 use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
@@ -20,7 +21,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             "extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
             "Unix time at which the server started.",
         )],
-        from: "",
+        from: ONE_ROW,
+        joins: &[],
         server_label: ServerLabel::Never,
     })],
 };

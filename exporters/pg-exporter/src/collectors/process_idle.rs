@@ -2,8 +2,8 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
+use crate::read::{Found, Read};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -22,7 +22,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        sql: |_| {
+        reads: &[&Read::Statement(|_| {
             let buckets: Vec<String> =
                 BOUNDS.iter().map(|bound| format!("(count(*) FILTER (WHERE idle <= {bound}))::text")).collect();
             format!(
@@ -34,8 +34,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                  GROUP BY state, application_name",
                 buckets.join(", ")
             )
-        },
-        shared: false,
+        })],
         decode,
         families: &[&IDLE],
         sizes: false,
@@ -43,10 +42,11 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+fn decode(found: &[Found], _: &PgSession, snapshot: &mut Snapshot) {
+    let [sessions] = found else { return };
     let table = snapshot.table(&["state", "application_name"]);
     let idle = table.histogram(&IDLE, &BOUNDS);
-    for row in rows.iter() {
+    for row in sessions.iter() {
         let cumulative: Vec<_> = (0..BOUNDS.len()).map(|index| row.float(4 + index)).collect();
         let labels = [row.get(0).unwrap_or_default(), row.get(1).unwrap_or_default()];
         table.row(&labels).histogram(&idle, &cumulative, row.float(2).unwrap_or_default(), row.float(3));

@@ -3,9 +3,9 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Kind, Snapshot};
-use pg_client::Rows;
 
 use crate::options::Compat;
+use crate::read::{DATABASE_NAMES, Found, Read, SLOTS, Select};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -26,6 +26,11 @@ static SLOT: [Desc; 5] = [
 const ACTIVE: Desc = Desc::gauge("pg_replication_slots_active", "Whether the slot is active.");
 const LSN_DIFF: Desc = Desc::gauge("pg_replication_slots_pg_wal_lsn_diff", "Bytes of WAL the slot holds back.");
 
+const CURRENT_LSN: &str = "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
+          ELSE pg_catalog.pg_current_wal_lsn() END - '0/0'";
+const LSN_DIFF_SQL: &str = "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
+          ELSE pg_catalog.pg_current_wal_lsn() END - s.restart_lsn";
+
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
         name: "replication_slots",
@@ -36,19 +41,24 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("slots"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(13),
-        sql: |_| {
-            "SELECT s.slot_name::text, s.slot_type::text, d.datname::text, s.active::text, s.wal_status::text,
-                    s.safe_wal_size::text,
-                    (wal.lsn - '0/0')::text,
-                    (coalesce(s.confirmed_flush_lsn, '0/0') - '0/0')::text,
-                    (wal.lsn - s.restart_lsn)::text
-             FROM pg_catalog.pg_get_replication_slots() s
-             LEFT JOIN pg_catalog.pg_database d ON d.oid = s.datoid
-             CROSS JOIN (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
-                                     ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) wal"
-                .to_owned()
-        },
-        shared: false,
+        reads: &[
+            &DATABASE_NAMES,
+            &Read::Select(Select {
+                columns: &[
+                    "s.slot_name",
+                    "s.slot_type",
+                    "s.datoid",
+                    "s.active",
+                    "s.wal_status",
+                    "s.safe_wal_size",
+                    CURRENT_LSN,
+                    "coalesce(s.confirmed_flush_lsn, '0/0') - '0/0'",
+                    LSN_DIFF_SQL,
+                ],
+                from: SLOTS,
+                joins: &[],
+            }),
+        ],
         decode,
         families: &[&SLOT[0], &SLOT[1], &SLOT[2], &SLOT[3], &SLOT[4], &ACTIVE, &LSN_DIFF],
         sizes: false,
@@ -56,7 +66,9 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
+    let [databases, slots] = found else { return };
+    let names = databases.by_first();
     let v0_19 = session.options().compat == Compat::V0_19;
     let named = |desc: &Desc| match v0_19 {
         true => {
@@ -68,7 +80,7 @@ fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
     let table = snapshot.table(&["slot_name", "slot_type"]);
     let [current, confirmed, is_active, safe] =
         [&SLOT[0], &SLOT[1], &SLOT[2], &SLOT[3]].map(|desc| table.column(&named(desc)));
-    for row in rows.iter() {
+    for row in slots.iter() {
         let active = row.float(3);
         table
             .row(&[row.get(0).unwrap_or("unknown"), row.get(1).unwrap_or("unknown")])
@@ -79,7 +91,7 @@ fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
     }
     let table = snapshot.table(&["slot_name", "slot_type", "wal_status"]);
     let status = table.column(&named(&SLOT[4]));
-    for row in rows.iter() {
+    for row in slots.iter() {
         if let Some(wal_status) = row.get(4) {
             let labels = [row.get(0).unwrap_or("unknown"), row.get(1).unwrap_or("unknown"), wal_status];
             table.row(&labels).set(status, 1.0);
@@ -88,9 +100,10 @@ fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
     let mut legacy = Snapshot::new();
     let table = legacy.table(&["slot_name", "database"]);
     let (active, diff) = (table.column(&ACTIVE), table.column(&LSN_DIFF));
-    for row in rows.iter() {
+    for row in slots.iter() {
+        let database = row.get(2).and_then(|oid| names.get(oid).copied());
         table
-            .row(&[row.get(0).unwrap_or_default(), row.get(2).unwrap_or_default()])
+            .row(&[row.get(0).unwrap_or_default(), database.unwrap_or_default()])
             .set_some(active, row.float(3))
             .set_some(diff, row.float(8));
     }

@@ -17,6 +17,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             "Connection limit of the role; -1 means none.",
         )],
         from: "FROM pg_catalog.pg_roles",
+        joins: &[],
         server_label: ServerLabel::Never,
     })],
 };

@@ -14,6 +14,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             labels: &[("datname", "pg_catalog.current_database()"), ("schemaname", "schemaname"), ("sequencename", "sequencename")],
             metrics: &[Metric::gauge("pg_sequence_last_value", "last_value", "Last value that was written to disk."), Metric::gauge("pg_sequence_used_ratio", "CASE WHEN increment_by > 0 THEN (last_value::numeric - min_value + 1) ELSE (max_value::numeric - last_value + 1) END / (max_value::numeric - min_value + 1)", "Used part of the range, from 0 to 1."), Metric::gauge("pg_sequence_values_left", "CASE WHEN increment_by > 0 THEN max_value::numeric - last_value ELSE last_value::numeric - min_value END / pg_catalog.abs(increment_by)", "Number of values left."), Metric::gauge("pg_sequence_cycles", "cycle", "Whether the sequence starts again at its end instead of failing."),],
             from: "FROM pg_catalog.pg_sequences",
+            joins: &[],
             server_label: ServerLabel::Never,
         })],
 };

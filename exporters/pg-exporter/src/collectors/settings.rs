@@ -5,8 +5,8 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Kind, Snapshot};
-use pg_client::Rows;
 
+use crate::read::{Found, ONE_ROW, Read, Select};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -14,8 +14,15 @@ use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions}
 const MEMORY: &str = "settings";
 
 /// Changes when the server loads its configuration, restarts, or is promoted.
-const KEY: &str = "(pg_catalog.pg_conf_load_time()::text || pg_catalog.pg_postmaster_start_time()::text
-                    || pg_catalog.pg_is_in_recovery()::text)";
+const KEY: Select = Select {
+    columns: &[
+        "pg_catalog.pg_conf_load_time()",
+        "pg_catalog.pg_postmaster_start_time()",
+        "pg_catalog.pg_is_in_recovery()",
+    ],
+    from: ONE_ROW,
+    joins: &[],
+};
 
 /// Not settings of the server.
 const EXCLUDED: &str = "'sync_commit_cancel_wait', 'google_dataplex.max_messages'";
@@ -33,23 +40,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Low,
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        sql: |session| {
-            let known = session.memory().get(MEMORY).map_or_else(String::new, |(key, _)| key.replace('\'', "''"));
-            // In a subquery the comparison is evaluated once, before the settings are read, and nothing is read when
-            // the key is the known one. Beside the other conditions it would be evaluated for every row, because
-            // pg_is_in_recovery() counts as volatile.
-            format!(
-                "SELECT {KEY}, name,
-                        CASE WHEN name IN ({OURS}) THEN reset_val ELSE setting END,
-                        unit, vartype
-                 FROM pg_catalog.pg_settings
-                 WHERE vartype IN ('bool', 'integer', 'real')
-                   AND name NOT IN ({EXCLUDED})
-                   AND (SELECT {KEY} <> '{known}')"
-            )
-        },
-        // Until the settings change.
-        shared: false,
+        reads: &[&Read::Select(KEY), &Read::Then(unknown)],
         decode,
         families: &[],
         sizes: false,
@@ -57,16 +48,33 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
-    if let Some(key) = rows.first().and_then(|row| row.get(0)) {
+fn key(found: &[Found]) -> Option<String> {
+    let row = found.first()?.first()?;
+    Some([0, 1, 2].map(|column| row.get(column).unwrap_or_default()).join(" "))
+}
+
+/// The statement that reads all settings, unless they are known.
+fn unknown(found: &[Found], session: &PgSession) -> Option<String> {
+    let known = session.memory().get(MEMORY).map(|(known, _)| known);
+    (known != key(found)).then(|| {
+        format!(
+            "SELECT name, CASE WHEN name IN ({OURS}) THEN reset_val ELSE setting END, unit, vartype
+             FROM pg_catalog.pg_settings
+             WHERE vartype IN ('bool', 'integer', 'real') AND name NOT IN ({EXCLUDED})"
+        )
+    })
+}
+
+fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
+    if let (Some(key), Some(settings)) = (key(found), found.get(1)) {
         let mut fresh = Snapshot::new();
-        for row in rows.iter() {
+        for row in settings.iter() {
             let cell = |index| row.get(index).unwrap_or_default();
-            if let Some((desc, value)) = setting(cell(1), cell(2), cell(3), cell(4)) {
+            if let Some((desc, value)) = setting(cell(0), cell(1), cell(2), cell(3)) {
                 fresh.sample(&desc, value);
             }
         }
-        session.memory().put(MEMORY, key.to_owned(), fresh);
+        session.memory().put(MEMORY, key, fresh);
     }
     if let Some((_, kept)) = session.memory().get(MEMORY) {
         snapshot.append((*kept).clone());

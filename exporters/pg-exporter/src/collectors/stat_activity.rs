@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
-use crate::activity::{self, databases, groups};
+use crate::activity::{SESSIONS, groups};
+use crate::read::{DATABASE_NAMES, Found};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -36,8 +36,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(10),
-        sql: activity::sql,
-        shared: true,
+        reads: &[&DATABASE_NAMES, &SESSIONS],
         decode,
         families: &[&COUNT, &MAX_TX],
         sizes: false,
@@ -45,7 +44,9 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+fn decode(found: &[Found], _: &PgSession, snapshot: &mut Snapshot) {
+    let [databases, sessions] = found else { return };
+    let names = databases.by_first();
     let table = snapshot.table(&[
         "datname",
         "state",
@@ -57,9 +58,9 @@ fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
     ]);
     let (count, max_tx) = (table.column(&COUNT), table.column(&MAX_TX));
     let mut rows_of: BTreeMap<[&str; 7], (f64, f64)> = BTreeMap::new();
-    for group in groups(rows).filter(|group| group.state().is_some() && !group.is_own()) {
-        let row = rows_of.entry(group.labels()).or_default();
-        *row = (row.0 + group.count(), row.1.max(group.longest_transaction()));
+    for group in groups(sessions).filter(|group| group.state().is_some() && !group.is_own()) {
+        let row = rows_of.entry(group.labels(&names)).or_default();
+        *row = (row.0 + group.count(), row.1.max(group.longest_transaction().unwrap_or_default()));
     }
     // A session without a database sends WAL, and is a standby's.
     rows_of.retain(|labels, _| !labels[0].is_empty());
@@ -67,7 +68,7 @@ fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
         table.row(labels).set(count, *sessions).set(max_tx, *longest);
     }
     let seen: BTreeSet<_> = rows_of.keys().map(|labels| (labels[0], labels[1])).collect();
-    for datname in databases(rows).collect::<BTreeSet<_>>() {
+    for datname in names.into_values().collect::<BTreeSet<_>>() {
         for state in STATES.into_iter().filter(|state| !seen.contains(&(datname, *state))) {
             table.row(&[datname, state]).set(count, 0.0).set(max_tx, 0.0);
         }

@@ -34,6 +34,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         from: "FROM pg_catalog.pg_stat_get_activity(NULL)
                WHERE backend_type = 'autovacuum worker' AND query LIKE 'autovacuum:%'
                GROUP BY 1",
+        joins: &[],
         server_label: ServerLabel::Never,
     })],
 };

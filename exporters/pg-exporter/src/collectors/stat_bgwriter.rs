@@ -2,6 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
+use crate::read::ONE_ROW;
 use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
@@ -75,11 +76,12 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             ),
             Metric::counter(
                 "pg_stat_bgwriter_stats_reset_total",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time())), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_bgwriter_stat_reset_time()))::bigint, 0)",
                 "Unix time at which these statistics were last reset; a timestamp, in spite of its type and name.",
             ),
         ],
-        from: "",
+        from: ONE_ROW,
+        joins: &[],
         server_label: ServerLabel::Never,
     })],
 };

@@ -2,6 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
+use crate::read::ONE_ROW;
 use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
@@ -18,63 +19,64 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         metrics: &[
             Metric::counter(
                 "pg_stat_checkpointer_num_timed_total",
-                "num_timed",
+                "checkpointer.num_timed",
                 "Number of checkpoints that came due by time, also skipped ones.",
             ),
             Metric::counter(
                 "pg_stat_checkpointer_num_requested_total",
-                "num_requested",
+                "checkpointer.num_requested",
                 "Number of requested checkpoints, also skipped ones.",
             ),
             Metric::counter(
                 "pg_stat_checkpointer_num_done_total",
-                "num_done",
+                "checkpointer.num_done",
                 "Number of checkpoints that have been performed.",
             )
             .since(18),
             Metric::counter(
                 "pg_stat_checkpointer_restartpoints_timed_total",
-                "restartpoints_timed",
+                "checkpointer.restartpoints_timed",
                 "Number of restartpoints that came due by time or after a failed one.",
             ),
             Metric::counter(
                 "pg_stat_checkpointer_restartpoints_req_total",
-                "restartpoints_req",
+                "checkpointer.restartpoints_req",
                 "Number of requested restartpoints.",
             ),
             Metric::counter(
                 "pg_stat_checkpointer_restartpoints_done_total",
-                "restartpoints_done",
+                "checkpointer.restartpoints_done",
                 "Number of restartpoints that have been performed.",
             ),
             Metric::counter(
                 "pg_stat_checkpointer_write_time_total",
-                "write_time",
+                "checkpointer.write_time",
                 "Time spent in checkpoints and restartpoints writing files to disk, in milliseconds.",
             ),
             Metric::counter(
                 "pg_stat_checkpointer_sync_time_total",
-                "sync_time",
+                "checkpointer.sync_time",
                 "Time spent in checkpoints and restartpoints synchronizing files to disk, in milliseconds.",
             ),
             Metric::counter(
                 "pg_stat_checkpointer_buffers_written_total",
-                "buffers_written",
+                "checkpointer.buffers_written",
                 "Number of buffers written during checkpoints and restartpoints.",
             ),
             Metric::counter(
                 "pg_stat_checkpointer_slru_written_total",
-                "slru_written",
+                "checkpointer.slru_written",
                 "Number of SLRU buffers written during checkpoints and restartpoints.",
             )
             .since(18),
             Metric::counter(
                 "pg_stat_checkpointer_stats_reset_total",
-                "coalesce(floor(extract(epoch FROM stats_reset)), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', checkpointer.stats_reset))::bigint, 0)",
                 "Unix time at which these statistics were last reset; a timestamp, in spite of its type and name.",
             ),
         ],
-        from: "FROM pg_catalog.pg_stat_checkpointer",
+        from: ONE_ROW,
+        joins: &["LEFT JOIN pg_catalog.pg_stat_checkpointer checkpointer ON true"],
         server_label: ServerLabel::Never,
     })],
 };

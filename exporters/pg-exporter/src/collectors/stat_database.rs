@@ -4,6 +4,7 @@
 
 use exporter_kit::collector::Spec;
 
+use crate::read::DATABASES;
 use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
@@ -100,7 +101,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             ),
             Metric::counter(
                 "pg_stat_database_stats_reset",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time(d.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)))::bigint, 0)",
                 "Unix time at which these statistics were last reset, 0 if never; a timestamp, in spite of its type.",
             ),
             Metric::counter(
@@ -111,7 +112,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             .since(14),
 Metric::counter("pg_stat_database_session_time_seconds_total", "pg_catalog.pg_stat_get_db_session_time(d.oid) / 1000", "Time spent by sessions in this database, in seconds; added when their state changes.").since(14),Metric::counter("pg_stat_database_idle_in_transaction_time_seconds_total", "pg_catalog.pg_stat_get_db_idle_in_transaction_time(d.oid) / 1000", "Time spent idle inside a transaction in this database, in seconds.").since(14),Metric::counter("pg_stat_database_sessions_total", "pg_catalog.pg_stat_get_db_sessions(d.oid)", "Number of sessions established to this database.").since(14),Metric::counter("pg_stat_database_sessions_abandoned_total", "pg_catalog.pg_stat_get_db_sessions_abandoned(d.oid)", "Number of sessions whose client went away without a goodbye.").since(14),Metric::counter("pg_stat_database_sessions_fatal_total", "pg_catalog.pg_stat_get_db_sessions_fatal(d.oid)", "Number of sessions ended by a fatal error.").since(14),Metric::counter("pg_stat_database_sessions_killed_total", "pg_catalog.pg_stat_get_db_sessions_killed(d.oid)", "Number of sessions ended by an operator.").since(14),Metric::counter("pg_stat_database_parallel_workers_to_launch_total", "pg_catalog.pg_stat_get_db_parallel_workers_to_launch(d.oid)", "Number of parallel workers that queries planned.").since(18),Metric::counter("pg_stat_database_parallel_workers_launched_total", "pg_catalog.pg_stat_get_db_parallel_workers_launched(d.oid)", "Number of parallel workers that queries got.").since(18),
         ],
-        from: "FROM pg_catalog.pg_database d",
+        from: DATABASES,
+        joins: &[],
         server_label: ServerLabel::Never,
     })],
 };

@@ -2,6 +2,7 @@
 
 use exporter_kit::collector::Spec;
 
+use crate::read::DATABASES;
 use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
@@ -48,7 +49,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             )
             .since(16),
         ],
-        from: "FROM pg_catalog.pg_database d",
+        from: DATABASES,
+        joins: &[],
         server_label: ServerLabel::Always,
     })],
 };

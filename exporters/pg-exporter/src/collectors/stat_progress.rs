@@ -3,7 +3,8 @@
 
 use exporter_kit::collector::Spec;
 
-use crate::sql::{Columns, Cost, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
+use crate::progress::{Label, Parameter, Report};
+use crate::sql::{Cost, PgCollector, Query, Scope, Versions};
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -14,155 +15,69 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     scope: Scope::Server,
     cost: Cost::Grows("sessions"),
     queries: &[
-        Query::Columns(Columns {
+        Query::Report(Report {
+            command: "CREATE INDEX",
             versions: Versions::since(12),
-            labels: &[("datname", "datname"), ("relname", "CASE WHEN datname = pg_catalog.current_database() THEN relid::pg_catalog.regclass::text ELSE relid::text END"), ("command", "command"), ("phase", "phase")],
-            metrics: &[
-                Metric::gauge(
-                    "pg_stat_progress_create_index_blocks",
-                    "pg_catalog.sum(blocks_total)",
-                    "Number of blocks to process in this phase.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_create_index_blocks_done",
-                    "pg_catalog.sum(blocks_done)",
-                    "Number of blocks processed in this phase.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_create_index_tuples",
-                    "pg_catalog.sum(tuples_total)",
-                    "Number of tuples to process in this phase.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_create_index_tuples_done",
-                    "pg_catalog.sum(tuples_done)",
-                    "Number of tuples processed in this phase.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_create_index_lockers",
-                    "pg_catalog.sum(lockers_total)",
-                    "Number of lockers to wait for.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_create_index_lockers_done",
-                    "pg_catalog.sum(lockers_done)",
-                    "Number of lockers waited for.",
-                ),
-Metric::gauge("pg_stat_progress_create_index_partitions", "pg_catalog.sum(partitions_total)", "Number of partitions to index."),Metric::gauge("pg_stat_progress_create_index_partitions_done", "pg_catalog.sum(partitions_done)", "Number of partitions indexed."),            ],
-            from: "FROM pg_catalog.pg_stat_progress_create_index GROUP BY 1, 2, 3, 4",
-            server_label: ServerLabel::Never,
-        }),
-        Query::Columns(Columns {
-            versions: Versions::since(13),
-            labels: &[("datname", "datname"), ("relname", "CASE WHEN datname = pg_catalog.current_database() THEN relid::pg_catalog.regclass::text ELSE relid::text END"), ("phase", "phase")],
-            metrics: &[
-                Metric::gauge(
-                    "pg_stat_progress_analyze_sample_blocks",
-                    "pg_catalog.sum(sample_blks_total)",
-                    "Number of blocks to sample.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_analyze_sample_blocks_scanned",
-                    "pg_catalog.sum(sample_blks_scanned)",
-                    "Number of blocks sampled.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_analyze_child_tables",
-                    "pg_catalog.sum(child_tables_total)",
-                    "Number of child tables.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_analyze_child_tables_done",
-                    "pg_catalog.sum(child_tables_done)",
-                    "Number of child tables scanned.",
-                ),
-Metric::gauge("pg_stat_progress_analyze_ext_stats", "pg_catalog.sum(ext_stats_total)", "Number of extended statistics to compute."),Metric::gauge("pg_stat_progress_analyze_ext_stats_computed", "pg_catalog.sum(ext_stats_computed)", "Number of extended statistics computed."),Metric::gauge("pg_stat_progress_analyze_delay_seconds", "pg_catalog.sum(delay_time) / 1000", "Time spent sleeping (needs track_cost_delay_timing).").since(18),            ],
-            from: "FROM pg_catalog.pg_stat_progress_analyze GROUP BY 1, 2, 3",
-            server_label: ServerLabel::Never,
-        }),
-        Query::Columns(Columns {
-            versions: Versions::since(12),
-            labels: &[("datname", "datname"), ("relname", "CASE WHEN datname = pg_catalog.current_database() THEN relid::pg_catalog.regclass::text ELSE relid::text END"), ("command", "command"), ("phase", "phase")],
-            metrics: &[
-                Metric::gauge(
-                    "pg_stat_progress_cluster_heap_blocks",
-                    "pg_catalog.sum(heap_blks_total)",
-                    "Number of blocks of the table.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_cluster_heap_blocks_scanned",
-                    "pg_catalog.sum(heap_blks_scanned)",
-                    "Number of blocks scanned.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_cluster_heap_tuples_scanned",
-                    "pg_catalog.sum(heap_tuples_scanned)",
-                    "Number of tuples scanned.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_cluster_heap_tuples_written",
-                    "pg_catalog.sum(heap_tuples_written)",
-                    "Number of tuples written.",
-                ),
-Metric::gauge("pg_stat_progress_cluster_indexes_rebuilt", "pg_catalog.sum(index_rebuild_count)", "Number of indexes rebuilt."),            ],
-            from: "FROM pg_catalog.pg_stat_progress_cluster GROUP BY 1, 2, 3, 4",
-            server_label: ServerLabel::Never,
-        }),
-        Query::Columns(Columns {
-            versions: Versions::since(14),
-            labels: &[("datname", "datname"), ("relname", "CASE WHEN datname = pg_catalog.current_database() THEN relid::pg_catalog.regclass::text ELSE relid::text END"), ("command", "command"), ("type", "type")],
-            metrics: &[
-                Metric::gauge(
-                    "pg_stat_progress_copy_size_bytes",
-                    "pg_catalog.sum(bytes_total)",
-                    "Size of the source; 0 when it is not known.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_copy_processed_bytes",
-                    "pg_catalog.sum(bytes_processed)",
-                    "Number of bytes processed.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_copy_tuples_processed",
-                    "pg_catalog.sum(tuples_processed)",
-                    "Number of tuples processed.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_copy_tuples_excluded",
-                    "pg_catalog.sum(tuples_excluded)",
-                    "Number of tuples left out by WHERE.",
-                ),
-Metric::gauge("pg_stat_progress_copy_tuples_skipped", "pg_catalog.sum(tuples_skipped)", "Number of tuples skipped because of bad data.").since(17),            ],
-            from: "FROM pg_catalog.pg_stat_progress_copy GROUP BY 1, 2, 3, 4",
-            server_label: ServerLabel::Never,
-        }),
-        Query::Columns(Columns {
-            versions: Versions::since(13),
-            labels: &[("phase", "phase")],
-            metrics: &[
-                Metric::gauge(
-                    "pg_stat_progress_basebackup_size_bytes",
-                    "pg_catalog.sum(backup_total)",
-                    "Estimated size of the backup.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_basebackup_streamed_bytes",
-                    "pg_catalog.sum(backup_streamed)",
-                    "Number of bytes streamed.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_basebackup_tablespaces",
-                    "pg_catalog.sum(tablespaces_total)",
-                    "Number of tablespaces.",
-                ),
-                Metric::gauge(
-                    "pg_stat_progress_basebackup_tablespaces_streamed",
-                    "pg_catalog.sum(tablespaces_streamed)",
-                    "Number of tablespaces streamed.",
-                ),
+            labels: &[Label::Datname, Label::Relname, Label::Code("command", 1, &["", "CREATE INDEX", "CREATE INDEX CONCURRENTLY", "REINDEX", "REINDEX CONCURRENTLY"]), Label::Code("phase", 10, &["initializing", "waiting for writers before build", "building index", "waiting for writers before validation", "index validation: scanning index", "index validation: sorting tuples", "index validation: scanning table", "waiting for old snapshots", "waiting for readers before marking dead", "waiting for readers before dropping"])],
+            parameters: &[
+            Parameter::count("pg_stat_progress_create_index_blocks", 16, "Number of blocks to process in this phase."),
+            Parameter::count("pg_stat_progress_create_index_blocks_done", 17, "Number of blocks processed in this phase."),
+            Parameter::count("pg_stat_progress_create_index_tuples", 12, "Number of tuples to process in this phase."),
+            Parameter::count("pg_stat_progress_create_index_tuples_done", 13, "Number of tuples processed in this phase."),
+            Parameter::count("pg_stat_progress_create_index_lockers", 4, "Number of lockers to wait for."),
+            Parameter::count("pg_stat_progress_create_index_lockers_done", 5, "Number of lockers waited for."),
+            Parameter::count("pg_stat_progress_create_index_partitions", 14, "Number of partitions to index."),
+            Parameter::count("pg_stat_progress_create_index_partitions_done", 15, "Number of partitions indexed."),
             ],
-            from: "FROM pg_catalog.pg_stat_progress_basebackup GROUP BY 1",
-            server_label: ServerLabel::Never,
+        }),
+        Query::Report(Report {
+            command: "ANALYZE",
+            versions: Versions::since(13),
+            labels: &[Label::Datname, Label::Relname, Label::Code("phase", 1, &["initializing", "acquiring sample rows", "acquiring inherited sample rows", "computing statistics", "computing extended statistics", "finalizing analyze"])],
+            parameters: &[
+            Parameter::count("pg_stat_progress_analyze_sample_blocks", 2, "Number of blocks to sample."),
+            Parameter::count("pg_stat_progress_analyze_sample_blocks_scanned", 3, "Number of blocks sampled."),
+            Parameter::count("pg_stat_progress_analyze_child_tables", 6, "Number of child tables."),
+            Parameter::count("pg_stat_progress_analyze_child_tables_done", 7, "Number of child tables scanned."),
+            Parameter::count("pg_stat_progress_analyze_ext_stats", 4, "Number of extended statistics to compute."),
+            Parameter::count("pg_stat_progress_analyze_ext_stats_computed", 5, "Number of extended statistics computed."),
+            Parameter::time("pg_stat_progress_analyze_delay_seconds", 9, "Time spent sleeping (needs track_cost_delay_timing).").since(18),
+            ],
+        }),
+        Query::Report(Report {
+            command: "CLUSTER",
+            versions: Versions::since(12),
+            labels: &[Label::Datname, Label::Relname, Label::Code("command", 1, &["", "CLUSTER", "VACUUM FULL"]), Label::Code("phase", 2, &["initializing", "seq scanning heap", "index scanning heap", "sorting tuples", "writing new heap", "swapping relation files", "rebuilding index", "performing final cleanup"])],
+            parameters: &[
+            Parameter::count("pg_stat_progress_cluster_heap_blocks", 6, "Number of blocks of the table."),
+            Parameter::count("pg_stat_progress_cluster_heap_blocks_scanned", 7, "Number of blocks scanned."),
+            Parameter::count("pg_stat_progress_cluster_heap_tuples_scanned", 4, "Number of tuples scanned."),
+            Parameter::count("pg_stat_progress_cluster_heap_tuples_written", 5, "Number of tuples written."),
+            Parameter::count("pg_stat_progress_cluster_indexes_rebuilt", 8, "Number of indexes rebuilt."),
+            ],
+        }),
+        Query::Report(Report {
+            command: "COPY",
+            versions: Versions::since(14),
+            labels: &[Label::Datname, Label::Relname, Label::Code("command", 5, &["", "COPY FROM", "COPY TO"]), Label::Code("type", 6, &["", "FILE", "PROGRAM", "PIPE", "CALLBACK"])],
+            parameters: &[
+            Parameter::count("pg_stat_progress_copy_size_bytes", 2, "Size of the source; 0 when it is not known."),
+            Parameter::count("pg_stat_progress_copy_processed_bytes", 1, "Number of bytes processed."),
+            Parameter::count("pg_stat_progress_copy_tuples_processed", 3, "Number of tuples processed."),
+            Parameter::count("pg_stat_progress_copy_tuples_excluded", 4, "Number of tuples left out by WHERE."),
+            Parameter::count("pg_stat_progress_copy_tuples_skipped", 7, "Number of tuples skipped because of bad data.").since(17),
+            ],
+        }),
+        Query::Report(Report {
+            command: "BASEBACKUP",
+            versions: Versions::since(13),
+            labels: &[Label::Code("phase", 1, &["initializing", "waiting for checkpoint to finish", "estimating backup size", "streaming database files", "waiting for wal archiving to finish", "transferring wal files"])],
+            parameters: &[
+            Parameter::count("pg_stat_progress_basebackup_size_bytes", 2, "Estimated size of the backup."),
+            Parameter::count("pg_stat_progress_basebackup_streamed_bytes", 3, "Number of bytes streamed."),
+            Parameter::count("pg_stat_progress_basebackup_tablespaces", 4, "Number of tablespaces."),
+            Parameter::count("pg_stat_progress_basebackup_tablespaces_streamed", 5, "Number of tablespaces streamed."),
+            ],
         }),
     ],
 };

@@ -1,11 +1,12 @@
-//! `pg_stat_replication_*`: the standbys that stream from this server. WAL senders come first: the view pg_stat_replication reads
-//! all sessions, also where there is no standby.
+//! `pg_stat_replication_*`: the standbys that stream from this server.
+
+use std::collections::{BTreeMap, HashMap};
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
 use crate::options::Compat;
+use crate::read::{Found, Read, SLOTS, STANDBYS, Select};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -25,31 +26,24 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("standbys"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(10),
-        sql: |session| {
-            // 0.19 shows the WAL sender's pid as slot_name, which makes every standby a row of its own. Else standbys
-            // with the same labels are one row, that of the one furthest behind.
-            let slot = match session.options().compat {
-                Compat::V0_19 => "r.pid::text",
-                Compat::V0_20 => "s.slot_name::text",
-            };
-            format!(
-                "SELECT r.application_name::text,
-                        host(r.client_addr) || CASE WHEN masklen(r.client_addr) IN (32, 128) THEN ''
-                                                    ELSE '/' || masklen(r.client_addr) END,
-                        r.state::text, {slot},
-                        (wal.lsn - '0/0')::text, pg_catalog.max(wal.lsn - r.replay_lsn)::text,
-                        floor(extract(epoch FROM pg_catalog.min(r.reply_time)))::text
-                 FROM (SELECT w.*, a.application_name, a.client_addr
-                       FROM pg_catalog.pg_stat_get_wal_senders() w
-                       CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(w.pid) a) r
-                 LEFT JOIN pg_catalog.pg_get_replication_slots() s ON s.active_pid = r.pid
-                 CROSS JOIN (SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
-                                         THEN pg_catalog.pg_last_wal_receive_lsn()
-                                         ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) wal
-                 GROUP BY 1, 2, 3, 4, wal.lsn"
-            )
-        },
-        shared: false,
+        reads: &[
+            &Read::Select(Select {
+                columns: &[
+                    "a.application_name",
+                    "host(a.client_addr) || CASE WHEN masklen(a.client_addr) IN (32, 128) THEN ''
+                                                 ELSE '/' || masklen(a.client_addr) END",
+                    "w.state",
+                    "w.pid",
+                    "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
+                          ELSE pg_catalog.pg_current_wal_lsn() END - '0/0'",
+                    "w.replay_lsn - '0/0'",
+                    "extract(epoch FROM w.reply_time)",
+                ],
+                from: STANDBYS,
+                joins: &[],
+            }),
+            &Read::Select(Select { columns: &["s.active_pid", "s.slot_name"], from: SLOTS, joins: &[] }),
+        ],
         decode,
         families: &[&CURRENT, &DIFF, &REPLY_TIME],
         sizes: false,
@@ -57,16 +51,42 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+/// What standbys with the same labels have in common.
+#[derive(Default)]
+struct Standbys {
+    /// Of the server.
+    lsn: Option<f64>,
+    /// Of the one furthest behind.
+    diff: Option<f64>,
+    /// Of the one that has been silent longest.
+    reply_time: Option<f64>,
+}
+
+fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
+    let [standbys, slots] = found else { return };
     let v0_19 = session.options().compat == Compat::V0_19;
+    let slots: HashMap<&str, &str> = slots.by_first();
+    let mut groups: BTreeMap<[&str; 4], Standbys> = BTreeMap::new();
+    for row in standbys.iter() {
+        let pid = row.get(3).unwrap_or_default();
+        // 0.19 shows the WAL sender's pid, which makes every standby a row of its own.
+        let slot = if v0_19 { pid } else { slots.get(pid).copied().unwrap_or_default() };
+        let [application, address, state] = [0, 1, 2].map(|column| row.get(column).unwrap_or_default());
+        let group = groups.entry([application, address, state, slot]).or_default();
+        group.lsn = row.float(4);
+        let diff = row.float(4).zip(row.float(5)).map(|(lsn, replayed)| lsn - replayed);
+        group.diff = [group.diff, diff].into_iter().flatten().reduce(f64::max);
+        let reply_time = row.float(6).map(f64::floor);
+        group.reply_time = [group.reply_time, reply_time].into_iter().flatten().reduce(f64::min);
+    }
     let table = snapshot.table(&["application_name", "client_addr", "state", "slot_name"]);
     let (current, diff) = (table.column(&CURRENT), table.column(&DIFF));
     let reply_time = v0_19.then(|| table.column(&REPLY_TIME));
-    for row in rows.iter() {
-        let mut cells = table.row(&[0, 1, 2, 3].map(|index| row.get(index).unwrap_or_default()));
-        cells.set_some(current, row.float(4)).set_some(diff, row.float(5));
+    for (labels, group) in groups {
+        let mut cells = table.row(&labels);
+        cells.set_some(current, group.lsn).set_some(diff, group.diff);
         if let Some(reply_time) = reply_time {
-            cells.set_some(reply_time, row.float(6));
+            cells.set_some(reply_time, group.reply_time);
         }
     }
 }

@@ -55,6 +55,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
 Metric::gauge("pg_stat_slru_stats_reset_timestamp_seconds", "extract(epoch FROM stats_reset)", "Unix time at which these statistics were last reset."),
             ],
             from: "FROM pg_catalog.pg_stat_slru",
+            joins: &[],
             server_label: ServerLabel::Never,
         }),
     ],

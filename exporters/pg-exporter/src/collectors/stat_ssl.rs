@@ -2,9 +2,9 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
-use crate::activity::{self, Group, counts, groups};
+use crate::activity::{Group, SESSIONS, counts, groups};
+use crate::read::Found;
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -25,8 +25,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::since(13),
-        sql: activity::sql,
-        shared: true,
+        reads: &[&SESSIONS],
         decode,
         families: &[&TLS, &GSSAPI],
         sizes: false,
@@ -34,15 +33,16 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+fn decode(found: &[Found], _: &PgSession, snapshot: &mut Snapshot) {
+    let [sessions] = found else { return };
     let table = snapshot.table(&["version", "cipher"]);
     let column = table.column(&TLS);
-    for (tls, count) in counts(groups(rows), Group::tls) {
+    for (tls, count) in counts(groups(sessions), Group::tls) {
         table.row(&tls).set(column, count);
     }
     let table = snapshot.table(&["encrypted"]);
     let column = table.column(&GSSAPI);
-    for (encrypted, count) in counts(groups(rows), Group::gssapi) {
+    for (encrypted, count) in counts(groups(sessions), Group::gssapi) {
         table.row(&[encrypted]).set(column, count);
     }
 }

@@ -5,6 +5,7 @@
 //! postgres_exporter, or, with `--collector.stat_statements.sticky`, a choice that seldom changes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write;
 
 use exporter_kit::collector::{CollectError, Spec};
 use exposition::{Desc, Snapshot};
@@ -120,22 +121,32 @@ fn statement(row: Row<'_>) -> Option<Counter<Labels, { VALUES.len() }>> {
 fn sql(options: &Statements, extension: &Extension) -> String {
     let names = COLUMNS.iter().rev().find(|(since, _)| *since <= extension.version).unwrap_or(&COLUMNS[0]);
     let [total, read, write] = names.1;
-    let limit = if options.sticky { String::new() } else { format!("LIMIT {}", options.limit) };
+    let longest = match options.sticky {
+        true => String::new(),
+        false => format!("ORDER BY s.total DESC, s.queryid LIMIT {}", options.limit),
+    };
+    let mut excluded = String::new();
+    for (column, names) in
+        [("d.datname", &options.exclude_databases), ("pg_catalog.pg_get_userbyid(s.userid)", &options.exclude_users)]
+    {
+        if !names.is_empty() {
+            let _ = write!(excluded, " AND {column} <> ALL ({})", names_array(names));
+        }
+    }
+    // Names and texts are made of what is shown only, not of all that is sorted. Sums of bigint would be numeric, which takes longer.
     format!(
-        "SELECT pg_catalog.pg_get_userbyid(s.userid)::text, d.datname::text, s.queryid::text,
-                s.calls::text, (s.total / 1000)::text, s.rows::text, (s.read / 1000)::text, (s.write / 1000)::text
-         FROM (SELECT userid, dbid, queryid, sum(calls) AS calls, sum({total}) AS total, sum(rows) AS rows,
-                      sum({read}) AS read, sum({write}) AS write
-               FROM {schema}.pg_stat_statements(false)
-               WHERE queryid IS NOT NULL
-               GROUP BY userid, dbid, queryid) s
-         JOIN pg_catalog.pg_database d ON d.oid = s.dbid
-         WHERE d.datname <> ALL ({databases}) AND pg_catalog.pg_get_userbyid(s.userid) <> ALL ({users})
-         ORDER BY s.total DESC, s.queryid
-         {limit}",
+        "SELECT pg_catalog.pg_get_userbyid(userid), datname, queryid, calls::bigint, total / 1000, rows::bigint,
+                read / 1000, write / 1000
+         FROM (SELECT s.*, d.datname
+               FROM (SELECT userid, dbid, queryid, sum(calls::float8) AS calls, sum({total}) AS total,
+                            sum(rows::float8) AS rows, sum({read}) AS read, sum({write}) AS write
+                     FROM {schema}.pg_stat_statements(false)
+                     WHERE queryid IS NOT NULL
+                     GROUP BY userid, dbid, queryid) s
+               JOIN pg_catalog.pg_database d ON d.oid = s.dbid
+               WHERE true{excluded}
+               {longest}) shown",
         schema = extension.schema,
-        databases = names_array(&options.exclude_databases),
-        users = names_array(&options.exclude_users),
     )
 }
 

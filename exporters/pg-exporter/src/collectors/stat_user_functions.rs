@@ -13,6 +13,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             labels: &[("datname", "pg_catalog.current_database()"), ("schemaname", "schemaname"), ("funcname", "funcname")],
             metrics: &[Metric::counter("pg_stat_user_functions_calls_total", "pg_catalog.sum(calls)", "Number of calls."), Metric::counter("pg_stat_user_functions_seconds_total", "pg_catalog.sum(total_time) / 1000", "Time spent in the function and the functions it called."), Metric::counter("pg_stat_user_functions_self_seconds_total", "pg_catalog.sum(self_time) / 1000", "Time spent in the function itself."),],
             from: "FROM pg_catalog.pg_stat_user_functions GROUP BY 2, 3",
+            joins: &[],
             server_label: ServerLabel::Never,
         })],
 };

@@ -5,8 +5,8 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
+use crate::read::{Found, ONE_ROW, Read, Select};
 use crate::session::PgSession;
 use crate::sql::{Columns, Cost, Custom, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -111,22 +111,22 @@ const TABLES: Query = Query::Columns(Columns {
             ),
             Metric::gauge(
                 "pg_stat_user_tables_last_vacuum",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_last_vacuum_time(c.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_vacuum_time(c.oid)))::bigint, 0)",
                 "Unix time of the last manual vacuum (not counting VACUUM FULL), 0 if never.",
             ),
             Metric::gauge(
                 "pg_stat_user_tables_last_autovacuum",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_last_autovacuum_time(c.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)))::bigint, 0)",
                 "Unix time of the last vacuum by the autovacuum daemon, 0 if never.",
             ),
             Metric::gauge(
                 "pg_stat_user_tables_last_analyze",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_last_analyze_time(c.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_analyze_time(c.oid)))::bigint, 0)",
                 "Unix time of the last manual analyze, 0 if never.",
             ),
             Metric::gauge(
                 "pg_stat_user_tables_last_autoanalyze",
-                "coalesce(floor(extract(epoch FROM pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid))), 0)",
+                "coalesce(floor(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid)))::bigint, 0)",
                 "Unix time of the last analyze by the autovacuum daemon, 0 if never.",
             ),
             Metric::counter(
@@ -151,23 +151,23 @@ const TABLES: Query = Query::Columns(Columns {
             ),
     ],
     from: TABLES_AND_INDEXES,
+    joins: &[],
     server_label: ServerLabel::Never,
 });
 
-/// No statement of its own is needed for the sizes; the database's name is.
+/// No statement is needed for the sizes; the database's name is.
 const SIZES: Query = Query::Custom(Custom {
     versions: Versions::ALL,
-    sql: |_| "SELECT pg_catalog.current_database()::text".to_owned(),
-    shared: false,
+    reads: &[&Read::Select(Select { columns: &["pg_catalog.current_database()"], from: ONE_ROW, joins: &[] })],
     decode,
     families: &[&INDEX_SIZE, &TABLE_SIZE],
     sizes: true,
     server_label: ServerLabel::Never,
 });
 
-fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
+fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
     let Some(sizes) = session.sizes.relations() else { return };
-    let datname = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
+    let Some(datname) = found.first().and_then(Found::first).and_then(|row| row.get(0)) else { return };
     let table = snapshot.table(&["datname", "schemaname", "relname"]);
     let (index_size, table_size) = (table.column(&INDEX_SIZE), table.column(&TABLE_SIZE));
     for relation in sizes.iter() {

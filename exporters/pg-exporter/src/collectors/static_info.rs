@@ -2,8 +2,8 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
+use crate::read::{Found, ONE_ROW, Read, Select};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
@@ -15,8 +15,11 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Low,
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        sql: |_| "SELECT pg_catalog.version(), pg_catalog.current_setting('server_version_num')".to_owned(),
-        shared: false,
+        reads: &[&Read::Select(Select {
+            columns: &["pg_catalog.version()", "pg_catalog.current_setting('server_version_num')"],
+            from: ONE_ROW,
+            joins: &[],
+        })],
         decode,
         families: &[&STATIC],
         sizes: false,
@@ -24,8 +27,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     })],
 };
 
-fn decode(rows: &Rows, session: &PgSession, snapshot: &mut Snapshot) {
-    let Some(row) = rows.first() else { return };
+fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
+    let Some(row) = found.first().and_then(Found::first) else { return };
     let version = row.get(0).unwrap_or_default();
     let number: u32 = row.get(1).and_then(|number| number.parse().ok()).unwrap_or_default();
     let table = snapshot.table(&["server", "short_version", "version"]);

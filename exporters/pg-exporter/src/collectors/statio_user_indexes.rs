@@ -28,6 +28,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             ),
         ],
         from: "FROM pg_catalog.pg_statio_user_indexes",
+        joins: &[],
         server_label: ServerLabel::Never,
     })],
 };

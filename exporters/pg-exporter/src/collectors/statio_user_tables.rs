@@ -60,6 +60,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             ),
         ],
         from: TABLES_AND_INDEXES,
+        joins: &[],
         server_label: ServerLabel::Never,
     })],
 };

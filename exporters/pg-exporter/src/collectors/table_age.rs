@@ -18,6 +18,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                    LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
                    WHERE c.relkind IN ('r', 'm')
                      AND n.nspname NOT IN ('pg_catalog', 'information_schema')",
+            joins: &[],
             server_label: ServerLabel::Never,
         })],
 };

@@ -2,13 +2,13 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
-use crate::activity::{self, counts, groups};
+use crate::activity::{SESSIONS, counts, groups};
+use crate::read::Found;
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
-const SESSIONS: Desc = Desc::gauge(
+const COUNT: Desc = Desc::gauge(
     "pg_wait_events_sessions",
     "Number of server processes that wait for something of this type; none for those that wait for nothing.",
 );
@@ -30,24 +30,24 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::Grows("sessions"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        sql: activity::sql,
-        shared: true,
+        reads: &[&SESSIONS],
         decode,
-        families: &[&SESSIONS],
+        families: &[&COUNT],
         sizes: false,
         server_label: ServerLabel::Never,
     })],
 };
 
-fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
+fn decode(found: &[Found], _: &PgSession, snapshot: &mut Snapshot) {
+    let [sessions] = found else { return };
     let table = snapshot.table(&["wait_event_type"]);
-    let sessions = table.column(&SESSIONS);
-    let others = groups(rows).filter(|group| !group.is_own());
+    let column = table.column(&COUNT);
+    let others = groups(sessions).filter(|group| !group.is_own());
     let mut waiting = counts(others, |group| Some(group.wait_event_type().unwrap_or(NONE)));
     for kind in TYPES {
         waiting.entry(kind).or_default();
     }
     for (kind, count) in waiting {
-        table.row(&[kind]).set(sessions, count);
+        table.row(&[kind]).set(column, count);
     }
 }

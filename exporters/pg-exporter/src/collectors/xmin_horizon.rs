@@ -2,15 +2,16 @@
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
-use pg_client::Rows;
 
-use crate::activity::{self, groups};
+use crate::activity::{SESSIONS, groups};
+use crate::read::{Found, FoundRow, ONE_ROW, Read, SLOTS, Select};
 use crate::session::PgSession;
-use crate::sql::{Columns, Cost, Custom, Metric, PgCollector, Query, Scope, ServerLabel, Versions};
+use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
 
-const NAME: &str = "pg_xmin_horizon_age_transactions";
-const HELP: &str = "Age of the oldest transaction ID that holders of this kind keep; 0 without any.";
-const AGE: Desc = Desc::gauge(NAME, HELP);
+const AGE: Desc = Desc::gauge(
+    "pg_xmin_horizon_age_transactions",
+    "Age of the oldest transaction ID that holders of this kind keep; 0 without any.",
+);
 
 pub(crate) static COLLECTOR: PgCollector = PgCollector {
     spec: Spec {
@@ -23,38 +24,58 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[
         Query::Custom(Custom {
             versions: Versions::since(10),
-            sql: activity::sql,
-            shared: true,
+            reads: &[&SESSIONS],
+            decode: decode_sessions,
+            families: &[&AGE],
+            sizes: false,
+            server_label: ServerLabel::Never,
+        }),
+        Query::Custom(Custom {
+            versions: Versions::since(10),
+            reads: &[
+                &Read::Select(Select {
+                    columns: &["pg_catalog.age(s.xmin)", "pg_catalog.age(s.catalog_xmin)"],
+                    from: SLOTS,
+                    joins: &[],
+                }),
+                &Read::Select(Select {
+                    columns: &[
+                        "(SELECT pg_catalog.max(pg_catalog.age(transaction)) FROM pg_catalog.pg_prepared_xact())",
+                    ],
+                    from: ONE_ROW,
+                    joins: &[],
+                }),
+            ],
             decode,
             families: &[&AGE],
             sizes: false,
             server_label: ServerLabel::Never,
         }),
-        Query::Columns(Columns {
-            versions: Versions::since(10),
-            labels: &[("holder", "holder")],
-            metrics: &[Metric::gauge(NAME, "coalesce(age, 0)", HELP)],
-            from: "FROM (VALUES
-                       ('prepared_transaction',
-                        (SELECT pg_catalog.max(pg_catalog.age(transaction)) FROM pg_catalog.pg_prepared_xact())),
-                       ('slot',
-                        (SELECT pg_catalog.max(pg_catalog.age(xmin)) FROM pg_catalog.pg_get_replication_slots())),
-                       ('slot_catalog',
-                        (SELECT pg_catalog.max(pg_catalog.age(catalog_xmin))
-                         FROM pg_catalog.pg_get_replication_slots()))) holders(holder, age)",
-            server_label: ServerLabel::Never,
-        }),
     ],
 };
 
-fn decode(rows: &Rows, _: &PgSession, snapshot: &mut Snapshot) {
-    let table = snapshot.table(&["holder"]);
-    let column = table.column(&AGE);
+fn decode_sessions(found: &[Found], _: &PgSession, snapshot: &mut Snapshot) {
+    let [sessions] = found else { return };
     let (mut session, mut standby) = (0.0, 0.0);
-    for group in groups(rows).filter(|group| !group.is_own()) {
+    for group in groups(sessions).filter(|group| !group.is_own()) {
         let oldest = if group.backend_type() == Some("walsender") { &mut standby } else { &mut session };
         *oldest = f64::max(*oldest, group.xmin_age().unwrap_or_default());
     }
-    table.row(&["session"]).set(column, session);
-    table.row(&["standby"]).set(column, standby);
+    show([("session", session), ("standby", standby)], snapshot);
+}
+
+fn decode(found: &[Found], _: &PgSession, snapshot: &mut Snapshot) {
+    let [slots, prepared] = found else { return };
+    let oldest = |ages: &mut dyn Iterator<Item = Option<f64>>| ages.flatten().fold(0.0, f64::max);
+    let of_slots = |column| oldest(&mut slots.iter().map(|row: FoundRow<'_>| row.float(column)));
+    let prepared = oldest(&mut prepared.iter().map(|row| row.float(0)));
+    show([("prepared_transaction", prepared), ("slot", of_slots(0)), ("slot_catalog", of_slots(1))], snapshot);
+}
+
+fn show<const N: usize>(holders: [(&str, f64); N], snapshot: &mut Snapshot) {
+    let table = snapshot.table(&["holder"]);
+    let column = table.column(&AGE);
+    for (holder, age) in holders {
+        table.row(&[holder]).set(column, age);
+    }
 }

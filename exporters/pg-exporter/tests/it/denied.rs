@@ -61,6 +61,34 @@ async fn a_role_without_pg_monitor_loses_what_it_may_not_read() -> anyhow::Resul
     Ok(())
 }
 
+/// Collectors share statements, and what one of them may not read is not the others' loss.
+#[tokio::test]
+async fn a_function_that_is_denied_costs_its_own_families() -> anyhow::Result<()> {
+    let server = Postgres::start().await?;
+    let exporter = exporter(&server.dsn(), &[]).await?;
+    let before = wait_for(&exporter, |page| failed(page).is_empty()).await?;
+    for (function, collector, families) in [
+        ("pg_stat_get_archiver()", "stat_archiver", "pg_stat_archiver_"),
+        ("pg_stat_get_wal()", "stat_wal", "pg_stat_wal_"),
+        ("pg_stat_get_db_conflict_lock(oid)", "stat_database_conflicts", "pg_stat_database_conflicts_"),
+        ("pg_prepared_xact()", "xmin_horizon", "pg_xmin_horizon_"),
+        ("pg_lock_status()", "locks", "pg_locks_"),
+    ] {
+        let on = format!("EXECUTE ON FUNCTION pg_catalog.{function}");
+        server.sql(&format!("REVOKE {on} FROM PUBLIC")).await?;
+        let page = exporter.scrape(10.0).await?;
+        assert!(ended(&page, collector, "permission"), "{function}: {:?}", failed(&page));
+        assert_eq!(failed(&page).len(), 1, "{function}: {:?}", failed(&page));
+        let mut lost = lost(&before, &page);
+        assert!(!lost.is_empty(), "{function}");
+        lost.retain(|family| !family.starts_with(families) && !family.starts_with("pg_blocked_"));
+        assert_eq!(lost, Vec::<&str>::new(), "{function}");
+        server.sql(&format!("GRANT {on} TO PUBLIC")).await?;
+        wait_for(&exporter, |page| failed(page).is_empty()).await?;
+    }
+    Ok(())
+}
+
 /// The size of a database is known to who may connect to it or read all statistics.
 #[tokio::test]
 async fn a_database_without_connect_costs_its_own_size() -> anyhow::Result<()> {

@@ -193,7 +193,7 @@ async fn sessions_locks_and_wal_are_counted() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Settings that did not change are not read: the server compares once, and the function is not called.
+/// Settings that did not change are not read.
 #[tokio::test]
 async fn unchanged_settings_are_not_read_again() -> anyhow::Result<()> {
     let server = Postgres::builder()
@@ -204,16 +204,12 @@ async fn unchanged_settings_are_not_read_again() -> anyhow::Result<()> {
         .await?;
     let exporter = exporter(&server.dsn(), &["--no-collector.stat_user_tables"]).await?;
     let first = exporter.scrape(10.0).await?;
-    let skipped = || {
-        let log = server.log();
-        log.lines()
-            .filter(|line| line.contains("pg_show_all_settings") && line.contains("never executed"))
-            .count()
-    };
-    assert_eq!(skipped(), 0);
+    // The server logs plans before it answers.
+    let read = || server.log().lines().filter(|line| line.contains("pg_show_all_settings")).count();
+    let reads = read();
+    assert!(reads > 0, "{}", server.log());
     let second = exporter.scrape(10.0).await?;
-    // The server logs the plan before it answers.
-    assert!(skipped() > 0, "{}", server.log());
+    assert_eq!(read(), reads, "{}", server.log());
     let family = "pg_settings_max_connections";
     assert!(first.value(family, &[]).is_some());
     assert_eq!(first.value(family, &[]), second.value(family, &[]));
