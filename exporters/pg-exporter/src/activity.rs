@@ -3,9 +3,9 @@
 //!
 //! Read from the function behind `pg_stat_activity`, `pg_stat_ssl` and `pg_stat_gssapi`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use crate::read::{Found, FoundRow, Read};
+use crate::read::{Found, FoundRow, Names, Read};
 
 /// Processes in groups.
 pub(crate) static SESSIONS: Read = Read::Statement(|_| {
@@ -28,7 +28,7 @@ pub(crate) struct Group<'a>(FoundRow<'a>);
 
 impl<'a> Group<'a> {
     /// Database, state, user, application, kind of process, type of wait event, wait event; empty where there is none.
-    pub(crate) fn labels(self, databases: &HashMap<&str, &'a str>) -> [&'a str; 7] {
+    pub(crate) fn labels(self, databases: &Names<'a>) -> [&'a str; 7] {
         let mut labels = [0, 1, 2, 3, 4, 5, 6].map(|column| self.0.get(column).unwrap_or_default());
         labels[0] = databases.get(labels[0]).copied().unwrap_or_default();
         // What the function makes of a role that was dropped.

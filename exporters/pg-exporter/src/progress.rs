@@ -28,8 +28,8 @@ const PARAMETERS: usize = 17;
 /// What commands are made of.
 pub(crate) static READS: &[&Read] = &[&DATABASE_NAMES, &RUNNING];
 
-static RUNNING: Read = Read::Statement(|session| {
-    let commands = COMMANDS.iter().filter(|(_, since)| *since <= session.major());
+static RUNNING: Read = Read::Statement(|major| {
+    let commands = COMMANDS.iter().filter(|(_, since)| *since <= major);
     let commands: Vec<String> = commands.map(|(name, _)| format!("('{name}')")).collect();
     let parameters = (1..=PARAMETERS).fold(String::new(), |mut list, number| {
         let _ = write!(list, ", p.param{number}");
@@ -106,6 +106,9 @@ impl Report {
     }
 
     pub(crate) fn decode(&self, found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
+        if commands(found, self.command).next().is_none() {
+            return;
+        }
         let parameters: Vec<_> = self.parameters.iter().filter(|one| one.since <= session.major()).collect();
         let mut sums: BTreeMap<Vec<String>, Vec<Option<f64>>> = BTreeMap::new();
         for command in commands(found, self.command) {
@@ -183,9 +186,10 @@ impl<'a> Command<'a> {
 
 /// The commands of one name.
 pub(crate) fn commands<'a>(found: &'a [Found], name: &'a str) -> impl Iterator<Item = Command<'a>> {
-    let names = found.first().map(Found::by_first).unwrap_or_default();
     let rows = found.iter().skip(1).flat_map(Found::iter).filter(move |row| row.get(0) == Some(name));
+    let mut names = None;
     rows.map(move |row| {
+        let names = names.get_or_insert_with(|| found.first().map(Found::by_first).unwrap_or_default());
         let datname = row.get(1).and_then(|oid| names.get(oid).copied());
         Command { row, datname }
     })

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use exporter_kit::collector::{CollectError, Outcome};
+use foldhash::fast::RandomState;
 use futures_util::future::join_all;
 use pg_client::{Row, Rows};
 
@@ -33,8 +34,8 @@ pub(crate) static DATABASE_NAMES: Read =
 pub enum Read {
     /// Columns of a place that others may select from, too.
     Select(Select),
-    /// A statement. Queries with the same `static` share it.
-    Statement(fn(&PgSession) -> String),
+    /// A statement, for a major version. Queries with the same `static` share it.
+    Statement(fn(u32) -> String),
     /// What the rows of the reads before it make necessary, if anything: another round trip to the server.
     Then(fn(&[Found], &PgSession) -> Option<String>),
 }
@@ -129,6 +130,9 @@ fn is_about_a_part(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Permission | Outcome::Error | Outcome::UnsupportedVersion)
 }
 
+/// Names by OID.
+pub(crate) type Names<'a> = HashMap<&'a str, &'a str, RandomState>;
+
 /// The rows of a [`Read`].
 pub struct Found {
     rows: Arc<Rows>,
@@ -164,8 +168,8 @@ impl Read {
                 Ok(Some(Found { rows, statement: Some(statement) }))
             }
             Read::Statement(sql) => {
-                let address = std::ptr::from_ref(self).addr();
-                let rows = session.query_shared(address, &sql(session)).await?;
+                let sql = session.memory().text(self, session.major(), *sql);
+                let rows = session.query_shared(sql.as_ptr().addr(), &sql).await?;
                 Ok(Some(Found { rows, statement: None }))
             }
             Read::Then(_) => Ok(None),
@@ -184,7 +188,7 @@ impl Found {
     }
 
     /// The second column by the first.
-    pub(crate) fn by_first(&self) -> HashMap<&str, &str> {
+    pub(crate) fn by_first(&self) -> Names<'_> {
         self.iter().filter_map(|row| Some((row.get(0)?, row.get(1)?))).collect()
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use exporter_kit::collector::{CollectError, Outcome};
 use exposition::Snapshot;
+use foldhash::fast::RandomState;
 use pg_client::{ConnectError, ConnectErrorKind, Dsn, Lease, Limits, QueryError, QueryErrorKind, Rows};
 use tokio::sync::{OnceCell, RwLock};
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::collectors::stat_statements;
 use crate::extension::Extension;
 use crate::options::{Options, WhichDatabases};
-use crate::read::{Statement, Wanted};
+use crate::read::{Read, Statement, Wanted};
 use crate::sizes::Sizes;
 use crate::sql::{Columns, Form, PgCollector, SETTINGS, ServerLabel};
 
@@ -38,10 +39,13 @@ pub struct PgSession {
     /// Whether the server answered anything in this pass.
     answered: AtomicBool,
     /// Replies to statements that several queries may ask for, by address.
-    shared: Mutex<HashMap<usize, Arc<OnceCell<Reply>>>>,
+    shared: Mutex<HashMap<usize, Arc<OnceCell<Reply>>, RandomState>>,
     /// Sizes of databases and relations, from their own lane.
     pub(crate) sizes: Arc<Sizes>,
 }
+
+/// By the address of a `static`, and by major version.
+type ByPlace<T> = HashMap<(usize, u32), T, RandomState>;
 
 /// What is remembered from one scrape to the next.
 pub(crate) struct Memory {
@@ -54,9 +58,11 @@ pub(crate) struct Memory {
     /// The collectors that are switched on.
     collectors: Vec<&'static PgCollector>,
     /// Statements that are put together, by where the description of a part is and by major version.
-    put_together: Mutex<HashMap<(usize, u32), Arc<Statement>>>,
+    put_together: Mutex<ByPlace<Arc<Statement>>>,
+    /// Statements that are written, by where the function is and by major version.
+    texts: Mutex<ByPlace<Arc<str>>>,
     /// What rows become, by where the description of the columns is and by major version.
-    forms: Mutex<HashMap<(usize, u32), Arc<Form>>>,
+    forms: Mutex<ByPlace<Arc<Form>>>,
 }
 
 impl Memory {
@@ -68,6 +74,7 @@ impl Memory {
             statements: Mutex::default(),
             collectors,
             put_together: Mutex::default(),
+            texts: Mutex::default(),
             forms: Mutex::default(),
         }
     }
@@ -107,6 +114,12 @@ impl Memory {
         let statement = Arc::new(statement);
         known.insert(key, Arc::clone(&statement));
         statement
+    }
+
+    /// A statement for a major version, written once.
+    pub(crate) fn text(&self, of: &'static Read, major: u32, sql: fn(u32) -> String) -> Arc<str> {
+        let key = (std::ptr::from_ref(of).addr(), major);
+        Arc::clone(locked(&self.texts).entry(key).or_insert_with(|| sql(major).into()))
     }
 
     /// What the rows of a query become, made once.
@@ -188,7 +201,8 @@ impl PgSession {
         let limits = self.limits();
         let run = async |lease: &Lease| match lease.is_own() {
             true => lease.query_own(sql, fixed).await,
-            false => lease.query(sql, &limits).await,
+            // Boxed, like all that is rare: many of these futures are moved on every scrape.
+            false => Box::pin(lease.query(sql, &limits)).await,
         };
         let (result, reused) = {
             let lease = self.lease.read().await;
@@ -197,9 +211,12 @@ impl PgSession {
         };
         let result = match result {
             Err(error) if error.kind == QueryErrorKind::Connection && reused => {
-                self.renew().await;
-                let lease = self.lease.read().await;
-                run(lease.as_ref().map_err(Clone::clone)?).await
+                let again = async || {
+                    self.renew().await;
+                    let lease = self.lease.read().await;
+                    Ok(run(lease.as_ref().map_err(Clone::clone)?).await)
+                };
+                Box::pin(again()).await?
             }
             result => result,
         };

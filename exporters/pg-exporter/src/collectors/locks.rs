@@ -39,8 +39,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
         // A session waits for one lock at most, so that those who wait can be counted by lock.
-        reads: &[&DATABASE_NAMES, &Read::Statement(|session| {
-            let waiting = match session.major() {
+        reads: &[&DATABASE_NAMES, &Read::Statement(|major| {
+            let waiting = match major {
                 WAITSTART.. => "extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(waitstart))",
                 _ => "NULL",
             };

@@ -1,6 +1,6 @@
 //! `pg_stat_replication_*`: the standbys that stream from this server.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
@@ -65,7 +65,7 @@ struct Standbys {
 fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
     let [standbys, slots] = found else { return };
     let v0_19 = session.options().compat == Compat::V0_19;
-    let slots: HashMap<&str, &str> = slots.by_first();
+    let slots = slots.by_first();
     let mut groups: BTreeMap<[&str; 4], Standbys> = BTreeMap::new();
     for row in standbys.iter() {
         let pid = row.get(3).unwrap_or_default();
