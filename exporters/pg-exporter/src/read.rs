@@ -27,7 +27,7 @@ pub(crate) const STANDBYS: &str = "FROM pg_catalog.pg_stat_get_wal_senders() w
 
 /// Names of databases, by OID.
 pub(crate) static DATABASE_NAMES: Read =
-    Read::Select(Select { columns: &["d.oid", "d.datname"], from: DATABASES, joins: &[] });
+    Read::Select(Select { columns: &["(d.oid)::text", "(d.datname)::text"], from: DATABASES, joins: &[] });
 
 /// What a query reads to decode it itself.
 pub enum Read {
