@@ -83,8 +83,8 @@ impl Statement {
         compat: Compat,
     ) -> Statement {
         let queries = collectors.iter().flat_map(|collector| collector.queries);
-        let all = queries.flat_map(|query: &Query| query.wanted(major, compat));
-        Statement::of(wanted, &all.filter(|other| other.from == wanted.from).collect::<Vec<_>>())
+        let others = queries.flat_map(|query: &Query| query.wanted(wanted.from, major, compat));
+        Statement::of(wanted, &others.collect::<Vec<_>>())
     }
 
     fn of(wanted: &Wanted, others: &[Wanted]) -> Statement {
@@ -112,9 +112,11 @@ impl Statement {
         session: &PgSession,
         wanted: impl FnOnce() -> Wanted,
     ) -> Result<(Arc<Rows>, Arc<Statement>), CollectError> {
-        let result = session.query_shared(self.sql.as_ptr().addr(), &self.sql).await;
-        match result {
-            Err(error) if self.shared && is_about_a_part(error.outcome) => {
+        if !self.shared {
+            return Ok((Arc::new(session.query(&self.sql, true).await?), self));
+        }
+        match session.query_shared(self.sql.as_ptr().addr(), &self.sql).await {
+            Err(error) if is_about_a_part(error.outcome) => {
                 let alone = Statement::of(&wanted(), &[]);
                 let rows = session.query(&alone.sql, true).await?;
                 Ok((Arc::new(rows), Arc::new(alone)))

@@ -187,7 +187,8 @@ impl PgSession {
         };
         let result = match result {
             Err(error) if error.kind == QueryErrorKind::Connection && reused => {
-                self.renew().await;
+                // Seldom, and large: else there would be room for it beside every statement.
+                Box::pin(self.renew()).await;
                 let lease = self.lease.read().await;
                 run(lease.as_ref().map_err(Clone::clone)?).await
             }
