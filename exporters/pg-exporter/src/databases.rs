@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::options::{DatabaseNames, Options};
+use crate::plans::Plans;
 use crate::session::{LOCK_TIMEOUT, Memory, PgSession, connect_error};
 use crate::sizes::{Sizes, Wanted};
 use crate::sql::PgCollector;
@@ -63,6 +64,7 @@ pub(crate) struct Databases {
     connector: Connector,
     options: Arc<Options>,
     collectors: Vec<&'static PgCollector>,
+    plans: Arc<Plans>,
     state: Mutex<State>,
     throttle: Throttle,
 }
@@ -101,7 +103,8 @@ impl Databases {
         let doc = "The collectors of a database, in the other databases.";
         let spec = Spec { name: "databases", doc, default_enabled: true };
         let throttle = Throttle::new(Duration::from_secs(60));
-        Databases { spec, connector, options, collectors, state: Mutex::default(), throttle }
+        let plans = Plans::of(&collectors, options.compat);
+        Databases { spec, connector, options, collectors, plans, state: Mutex::default(), throttle }
     }
 
     async fn run(self: &Arc<Self>, session: &PgSession) -> Result<Snapshot, CollectError> {
@@ -202,7 +205,7 @@ impl Databases {
         let warm = Warm::fleeting(connector);
         let lease = warm.lease(deadline).await.map_err(|error| connect_error(&error))?;
         let (dsn, options) = (warm.connector().dsn(), Arc::clone(&self.options));
-        let memory = Arc::new(Memory::new(self.collectors.clone()));
+        let memory = Arc::new(Memory::new(Arc::clone(&self.plans)));
         let session = PgSession::new(lease, dsn, deadline, options, memory, sizes);
         let late = |_| Err(CollectError::new(Outcome::Timeout, "no reply within the time of a session"));
         let run = async |collector: &&'static PgCollector| {

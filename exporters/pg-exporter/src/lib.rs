@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - [`collectors`]: one file each; what is collected.
-//! - [`sql`]: what a collector is made of: statements described as data; [`read`]: what statements have in common.
+//! - [`sql`]: what a collector is made of: statements described as data; [`read`]: what statements have in common;
+//!   `plans`: the same, put together.
 //! - [`progress`], `activity`: statements behind several collectors.
 //! - [`extension`]: statements on what an extension brings; `sticky`: which of many counters are shown.
 //! - [`session`], `sizes`, `databases`: the lanes to a server, for statistics, disk space, and other databases.
@@ -22,6 +23,7 @@ pub mod exporter;
 pub mod extension;
 mod names;
 pub mod options;
+mod plans;
 pub mod probe;
 pub mod progress;
 pub mod queries;

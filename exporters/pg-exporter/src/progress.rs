@@ -90,6 +90,16 @@ impl Parameter {
         Parameter { desc: Desc::gauge(name, help), number, since: 0, unit: 1e9 }
     }
 
+    /// Name of the family.
+    pub fn family(&self) -> &str {
+        &self.desc.name
+    }
+
+    /// Which parameter it is, from 1 on.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// Only from a major version on.
     #[must_use]
     pub const fn since(mut self, major: u32) -> Parameter {

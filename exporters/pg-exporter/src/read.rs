@@ -28,7 +28,7 @@ pub(crate) const STANDBYS: &str = "FROM pg_catalog.pg_stat_get_wal_senders() w
 
 /// Names of databases, by OID.
 pub(crate) static DATABASE_NAMES: Read =
-    Read::Select(Select { columns: &["d.oid", "d.datname"], from: DATABASES, joins: &[] });
+    Read::Select(Select { columns: &["(d.oid)::text", "(d.datname)::text"], from: DATABASES, joins: &[] });
 
 /// What a query reads to decode it itself.
 pub enum Read {
@@ -84,8 +84,8 @@ impl Statement {
         compat: Compat,
     ) -> Statement {
         let queries = collectors.iter().flat_map(|collector| collector.queries);
-        let all = queries.flat_map(|query: &Query| query.wanted(major, compat));
-        Statement::of(wanted, &all.filter(|other| other.from == wanted.from).collect::<Vec<_>>())
+        let others = queries.flat_map(|query: &Query| query.wanted(wanted.from, major, compat));
+        Statement::of(wanted, &others.collect::<Vec<_>>())
     }
 
     fn of(wanted: &Wanted, others: &[Wanted]) -> Statement {
@@ -113,9 +113,11 @@ impl Statement {
         session: &PgSession,
         wanted: impl FnOnce() -> Wanted,
     ) -> Result<(Arc<Rows>, Arc<Statement>), CollectError> {
-        let result = session.query_shared(self.sql.as_ptr().addr(), &self.sql).await;
-        match result {
-            Err(error) if self.shared && is_about_a_part(error.outcome) => {
+        if !self.shared {
+            return Ok((Arc::new(session.query(&self.sql, true).await?), self));
+        }
+        match session.query_shared(self.sql.as_ptr().addr(), &self.sql).await {
+            Err(error) if is_about_a_part(error.outcome) => {
                 let alone = Statement::of(&wanted(), &[]);
                 let rows = session.query(&alone.sql, true).await?;
                 Ok((Arc::new(rows), Arc::new(alone)))
@@ -163,12 +165,12 @@ impl Read {
         match self {
             Read::Select(select) => {
                 let wanted = || select.wanted();
-                let statement = session.memory().statement(select, session, wanted);
+                let statement = session.memory().plans().statement(select, session.major(), wanted);
                 let (rows, statement) = statement.run(session, wanted).await?;
                 Ok(Some(Found { rows, statement: Some(statement) }))
             }
             Read::Statement(sql) => {
-                let sql = session.memory().text(self, session.major(), *sql);
+                let sql = session.memory().plans().text(self, session.major(), *sql);
                 let rows = session.query_shared(sql.as_ptr().addr(), &sql).await?;
                 Ok(Some(Found { rows, statement: None }))
             }

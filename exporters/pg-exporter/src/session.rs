@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use crate::collectors::stat_statements;
 use crate::extension::Extension;
 use crate::options::{Options, WhichDatabases};
-use crate::read::{Read, Statement, Wanted};
+use crate::plans::Plans;
 use crate::sizes::Sizes;
-use crate::sql::{Columns, Form, PgCollector, SETTINGS, ServerLabel};
+use crate::sql::{SETTINGS, ServerLabel};
 
 /// How long a statement of a scrape waits for a lock. Statistics functions need none; what does is a catalogue under
 /// an ACCESS EXCLUSIVE lock, and that is worth an error rather than a wait.
@@ -44,9 +44,6 @@ pub struct PgSession {
     pub(crate) sizes: Arc<Sizes>,
 }
 
-/// By the address of a `static`, and by major version.
-type ByPlace<T> = HashMap<(usize, u32), T, RandomState>;
-
 /// What is remembered from one scrape to the next.
 pub(crate) struct Memory {
     /// Results that need not be read again, with the key that tells so.
@@ -55,27 +52,17 @@ pub(crate) struct Memory {
     extensions: Mutex<HashMap<&'static str, Extension>>,
     /// What is shown of pg_stat_statements.
     statements: Mutex<stat_statements::Kept>,
-    /// The collectors that are switched on.
-    collectors: Vec<&'static PgCollector>,
-    /// Statements that are put together, by where the description of a part is and by major version.
-    put_together: Mutex<ByPlace<Arc<Statement>>>,
-    /// Statements that are written, by where the function is and by major version.
-    texts: Mutex<ByPlace<Arc<str>>>,
-    /// What rows become, by where the description of the columns is and by major version.
-    forms: Mutex<ByPlace<Arc<Form>>>,
+    plans: Arc<Plans>,
 }
 
 impl Memory {
-    /// Of a target with these collectors.
-    pub(crate) fn new(collectors: Vec<&'static PgCollector>) -> Memory {
+    /// Of a target with these plans.
+    pub(crate) fn new(plans: Arc<Plans>) -> Memory {
         Memory {
             results: Mutex::default(),
             extensions: Mutex::default(),
             statements: Mutex::default(),
-            collectors,
-            put_together: Mutex::default(),
-            texts: Mutex::default(),
-            forms: Mutex::default(),
+            plans,
         }
     }
 
@@ -94,39 +81,9 @@ impl Memory {
         locked(&self.statements)
     }
 
-    /// The statement that a query has part in, put together once.
-    pub(crate) fn statement<T>(
-        &self,
-        part: &'static T,
-        session: &PgSession,
-        wanted: impl FnOnce() -> Wanted,
-    ) -> Arc<Statement> {
-        let (major, compat) = (session.major, session.options.compat);
-        let key = (std::ptr::from_ref(part).addr(), major);
-        let mut known = locked(&self.put_together);
-        if let Some(statement) = known.get(&key) {
-            return Arc::clone(statement);
-        }
-        let mut statement = Statement::new(&wanted(), &self.collectors, major, compat);
-        if let Some(same) = known.values().find(|other| other.sql == statement.sql) {
-            statement.sql = Arc::clone(&same.sql);
-        }
-        let statement = Arc::new(statement);
-        known.insert(key, Arc::clone(&statement));
-        statement
-    }
-
-    /// A statement for a major version, written once.
-    pub(crate) fn text(&self, of: &'static Read, major: u32, sql: fn(u32) -> String) -> Arc<str> {
-        let key = (std::ptr::from_ref(of).addr(), major);
-        Arc::clone(locked(&self.texts).entry(key).or_insert_with(|| sql(major).into()))
-    }
-
-    /// What the rows of a query become, made once.
-    pub(crate) fn form(&self, of: &'static Columns, session: &PgSession) -> Arc<Form> {
-        let make = || Arc::new(of.form(session.major, session.options.compat));
-        let key = (std::ptr::from_ref(of).addr(), session.major);
-        Arc::clone(locked(&self.forms).entry(key).or_insert_with(make))
+    /// What collectors ask.
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     /// Where an extension was found.

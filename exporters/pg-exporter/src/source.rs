@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::databases::Databases;
 use crate::names;
 use crate::options::{Options, WhichDatabases};
+use crate::plans::Plans;
 use crate::session::{LOCK_TIMEOUT, Memory, PgSession, connect_error};
 use crate::sizes::{Sizes, Wanted};
 use crate::sql::{PgCollector, Scope};
@@ -71,6 +72,7 @@ impl PgSource {
     pub fn new(connector: Connector, options: Options, enabled: &[&'static PgCollector]) -> PgSource {
         let has = |name: &str| enabled.iter().any(|collector| collector.spec.name == name);
         let wanted = Wanted { databases: has("database"), relations: has("stat_user_tables") };
+        let plans = Plans::of(enabled, options.compat);
         let options = Arc::new(options);
         let mut collectors: Vec<Box<dyn Collector<PgSession>>> =
             enabled.iter().map(|collector| Box::new(*collector) as Box<_>).collect();
@@ -89,7 +91,7 @@ impl PgSource {
             sizes: Sizes::new(Warm::new(connector.clone()), options.size_refresh, SIZES_TIMEOUT, wanted),
             warm: Warm::new(connector.with_session_limits(options.statement_timeout, LOCK_TIMEOUT)),
             options,
-            memory: Arc::new(Memory::new(enabled.to_vec())),
+            memory: Arc::new(Memory::new(plans)),
             databases,
             collectors,
             scrapes: AtomicU64::new(0),

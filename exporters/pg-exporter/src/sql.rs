@@ -340,9 +340,10 @@ impl Query {
         match self {
             Query::Columns(columns) => {
                 let wanted = || columns.wanted(session.major(), session.options().compat);
-                let statement = session.memory().statement(columns, session, wanted);
+                let statement = session.memory().plans().statement(columns, session.major(), wanted);
                 let (rows, statement) = statement.run(session, wanted).await?;
-                session.memory().form(columns, session).decode(&rows, &statement.places, &mut snapshot);
+                let form = session.memory().plans().form(columns, session.major());
+                form.decode(&rows, &statement.places, &mut snapshot);
             }
             Query::Custom(custom) => {
                 let sizes = async {
@@ -363,15 +364,15 @@ impl Query {
         Ok(snapshot)
     }
 
-    /// What it wants of places that others may read, too.
-    pub(crate) fn wanted(&self, major: u32, compat: Compat) -> Vec<Wanted> {
+    /// What it wants of a place that others may read, too.
+    pub(crate) fn wanted(&self, from: &str, major: u32, compat: Compat) -> Vec<Wanted> {
         let select = |read: &&Read| match read {
-            Read::Select(select) => Some(select.wanted()),
-            Read::Statement(_) | Read::Then(_) => None,
+            Read::Select(select) if select.from == from => Some(select.wanted()),
+            _ => None,
         };
         match self {
             _ if !self.versions().contains(major) => Vec::new(),
-            Query::Columns(columns) => vec![columns.wanted(major, compat)],
+            Query::Columns(columns) if columns.from == from => vec![columns.wanted(major, compat)],
             _ => self.reads().iter().filter_map(select).collect(),
         }
     }

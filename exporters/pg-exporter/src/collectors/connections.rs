@@ -3,7 +3,7 @@
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Snapshot};
 
-use crate::activity::{SESSIONS, groups};
+use crate::activity::{Group, SESSIONS, groups};
 use crate::read::{Found, ONE_ROW, Read, Select};
 use crate::session::PgSession;
 use crate::sql::{Cost, Custom, PgCollector, Query, Scope, ServerLabel, Versions};
@@ -48,7 +48,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
 fn decode(found: &[Found], _: &PgSession, snapshot: &mut Snapshot) {
     let [sessions, settings] = found else { return };
     let clients = groups(sessions).filter(|group| group.backend_type() == Some("client backend"));
-    let used: f64 = clients.map(|group| group.count()).sum();
+    let used: f64 = clients.map(Group::count).sum();
     let Some(settings) = settings.first() else { return };
     let Some(limit) = settings.float(0) else { return };
     // The second of them came with version 16.

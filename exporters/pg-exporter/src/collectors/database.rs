@@ -20,7 +20,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
     cost: Cost::High("walks the files of every database, in the background"),
     queries: &[Query::Custom(Custom {
         versions: Versions::ALL,
-        reads: &[&Read::Select(Select { columns: &["d.datname", "d.datconnlimit"], from: DATABASES, joins: &[] })],
+        reads: &[&Read::Select(Select { columns: &["(d.datname)::text", "d.datconnlimit"], from: DATABASES, joins: &[] })],
         decode,
         families: &[&LIMIT, &SIZE],
         sizes: true,

@@ -45,8 +45,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
             &DATABASE_NAMES,
             &Read::Select(Select {
                 columns: &[
-                    "s.slot_name",
-                    "s.slot_type",
+                    "(s.slot_name)::text",
+                    "(s.slot_type)::text",
                     "s.datoid",
                     "s.active",
                     "s.wal_status",

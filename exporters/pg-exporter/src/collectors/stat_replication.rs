@@ -29,10 +29,10 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
         reads: &[
             &Read::Select(Select {
                 columns: &[
-                    "a.application_name",
+                    "(a.application_name)::text",
                     "host(a.client_addr) || CASE WHEN masklen(a.client_addr) IN (32, 128) THEN ''
                                                  ELSE '/' || masklen(a.client_addr) END",
-                    "w.state",
+                    "(w.state)::text",
                     "w.pid",
                     "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
                           ELSE pg_catalog.pg_current_wal_lsn() END - '0/0'",
@@ -42,7 +42,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
                 from: STANDBYS,
                 joins: &[],
             }),
-            &Read::Select(Select { columns: &["s.active_pid", "s.slot_name"], from: SLOTS, joins: &[] }),
+            &Read::Select(Select { columns: &["s.active_pid", "(s.slot_name)::text"], from: SLOTS, joins: &[] }),
         ],
         decode,
         families: &[&CURRENT, &DIFF, &REPLY_TIME],

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use pg_exporter::progress::Label;
+use pg_exporter::sql::Query;
 use rstest::rstest;
 use testkit::postgres::{Postgres, Version};
 use tokio_postgres::SimpleQueryMessage;
@@ -78,6 +80,56 @@ async fn every_line_is_used() -> anyhow::Result<()> {
         let used = columns.iter().any(|(v, c)| v == view && (c == column || column == "*"));
         assert!(used, "{view}.{column} is in no version");
         assert_eq!(shown == "-", !reason.is_empty(), "{view}.{column}");
+    }
+    Ok(())
+}
+
+/// A view's definition in a form that is the same on every version.
+async fn definition(server: &Postgres, view: &str) -> anyhow::Result<String> {
+    let definition = server.psql(&format!("SELECT pg_get_viewdef('{view}')")).await?.unwrap_or_default();
+    let definition = definition.replace(['(', ')'], "").replace("s.param", "param");
+    Ok(definition.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// What is read from the function behind the views means what they say, on every version.
+#[tokio::test]
+async fn parameters_of_progress_are_those_of_the_views() -> anyhow::Result<()> {
+    for major in testkit::postgres::MAJORS {
+        let server = Postgres::builder().version(Version::Major(major)).start().await?;
+        for query in pg_exporter::collectors::ALL.iter().flat_map(|collector| collector.queries) {
+            let (Query::Report(report), families) = (query, query.families(Some(major))) else { continue };
+            if families.is_empty() {
+                continue;
+            }
+            let view = format!("pg_stat_progress_{}", report.command.to_lowercase().replace(' ', "_"));
+            let definition = definition(&server, &view).await?;
+            let shown = |family: &str| families.iter().any(|desc| desc.name == family);
+            for parameter in report.parameters.iter().filter(|parameter| shown(parameter.family())) {
+                let (number, family) = (parameter.number(), parameter.family());
+                // What is computed from it is a time, or a value of which one means that it is unknown.
+                let forms = ["", "::double precision / 1000000::double precision", " END"];
+                let is = |column| {
+                    let selected = |form| definition.contains(&format!(" param{number}{form} AS {column}"));
+                    forms.into_iter().any(selected)
+                };
+                let found =
+                    rows_of::<4>(TABLE).any(|[v, column, f, _]| v == view && f == family && is(column));
+                assert!(found, "{major}: {family} is not parameter {number} of {definition}");
+            }
+            for label in report.labels {
+                let Label::Code(name, number, texts) = label else { continue };
+                let cases = definition.split(&format!("CASE param{number} ")).nth(1).unwrap_or_default();
+                let cases = cases.split(&format!(" END AS {name}")).next().unwrap_or_default();
+                let texts = texts.iter().enumerate().filter(|(_, text)| !text.is_empty());
+                let expected: Vec<String> =
+                    texts.map(|(code, text)| format!("{code} THEN '{text}'::text")).collect();
+                let found: Vec<&str> = cases.split("WHEN ").skip(1).collect();
+                assert_eq!(found.len(), expected.len(), "{major} {view}: {cases}");
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert!(found.starts_with(expected), "{major} {view}: {found}, not {expected}");
+                }
+            }
+        }
     }
     Ok(())
 }
