@@ -101,7 +101,7 @@ impl LabelName {
     const AFTER: &str = "=\"";
 
     pub(crate) fn new(name: &str) -> LabelName {
-        LabelName(format!("{name}{}", LabelName::AFTER))
+        LabelName([name, LabelName::AFTER].concat())
     }
 
     pub(crate) fn name(&self) -> &str {
