@@ -339,20 +339,20 @@ impl Query {
         Ok(snapshot)
     }
 
-    /// What it wants of a place that others may read, too.
-    pub(crate) fn wanted(&self, from: &str, major: u32, compat: Compat) -> Vec<Wanted> {
+    /// What it wants of places that others may read, too.
+    pub(crate) fn wanted(&self, major: u32, compat: Compat) -> Vec<Wanted> {
         let select = |read: &&Read| match read {
-            Read::Select(select) if select.from == from => Some(select.wanted()),
-            _ => None,
+            Read::Select(select) => Some(select.wanted()),
+            Read::Statement(_) | Read::Then(_) => None,
         };
         match self {
             _ if !self.versions().contains(major) => Vec::new(),
-            Query::Columns(columns) if columns.from == from => vec![columns.wanted(major, compat)],
+            Query::Columns(columns) => vec![columns.wanted(major, compat)],
             _ => self.reads().iter().filter_map(select).collect(),
         }
     }
 
-    fn reads(&self) -> &'static [&'static Read] {
+    pub(crate) fn reads(&self) -> &'static [&'static Read] {
         match self {
             Query::Custom(custom) => custom.reads,
             Query::Report(_) => progress::READS,
