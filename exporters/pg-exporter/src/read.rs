@@ -83,8 +83,9 @@ impl Statement {
         compat: Compat,
     ) -> Statement {
         let queries = collectors.iter().flat_map(|collector| collector.queries);
-        let all = queries.flat_map(|query: &Query| query.wanted(major, compat));
-        Statement::of(wanted, &all.filter(|other| other.from == wanted.from).collect::<Vec<_>>())
+        let same = |from: &str| from == wanted.from;
+        let others = queries.flat_map(|query: &Query| query.wanted(same, major, compat));
+        Statement::of(wanted, &others.collect::<Vec<_>>())
     }
 
     fn of(wanted: &Wanted, others: &[Wanted]) -> Statement {
@@ -229,7 +230,7 @@ mod tests {
         for (major, most) in [(13, 13), (14, 13), (15, 13), (16, 14), (17, 14), (18, 14)] {
             let mut texts = BTreeSet::new();
             for query in enabled.iter().flat_map(|collector| collector.queries) {
-                for wanted in query.wanted(major, Compat::V0_20) {
+                for wanted in query.wanted(|_| true, major, Compat::V0_20) {
                     let statement = Statement::new(&wanted, &enabled, major, Compat::V0_20);
                     assert_eq!(statement.places.len(), wanted.columns.len(), "{}", statement.sql);
                     texts.insert(statement.sql);

@@ -339,15 +339,15 @@ impl Query {
         Ok(snapshot)
     }
 
-    /// What it wants of places that others may read, too.
-    pub(crate) fn wanted(&self, major: u32, compat: Compat) -> Vec<Wanted> {
+    /// What it wants of these places, which others may read, too.
+    pub(crate) fn wanted(&self, places: impl Fn(&str) -> bool, major: u32, compat: Compat) -> Vec<Wanted> {
         let select = |read: &&Read| match read {
-            Read::Select(select) => Some(select.wanted()),
-            Read::Statement(_) | Read::Then(_) => None,
+            Read::Select(select) if places(select.from) => Some(select.wanted()),
+            _ => None,
         };
         match self {
             _ if !self.versions().contains(major) => Vec::new(),
-            Query::Columns(columns) => vec![columns.wanted(major, compat)],
+            Query::Columns(columns) if places(columns.from) => vec![columns.wanted(major, compat)],
             _ => self.reads().iter().filter_map(select).collect(),
         }
     }
