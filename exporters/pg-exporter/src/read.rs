@@ -84,7 +84,8 @@ impl Statement {
         compat: Compat,
     ) -> Statement {
         let queries = collectors.iter().flat_map(|collector| collector.queries);
-        let others = queries.flat_map(|query: &Query| query.wanted(wanted.from, major, compat));
+        let same = |from: &str| from == wanted.from;
+        let others = queries.flat_map(|query: &Query| query.wanted(same, major, compat));
         Statement::of(wanted, &others.collect::<Vec<_>>())
     }
 
@@ -215,5 +216,33 @@ impl<'a> FoundRow<'a> {
     /// A cell as a number; none also for text that is none.
     pub(crate) fn float(self, column: usize) -> Option<f64> {
         self.row.float(self.place(column))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::collectors;
+
+    /// Databases, slots, standbys and what is one row are read by many, and once.
+    #[test]
+    fn a_scrape_is_a_dozen_statements() {
+        let enabled: Vec<&'static PgCollector> =
+            collectors::ALL.iter().copied().filter(|collector| collector.spec.default_enabled).collect();
+        for (major, most) in [(13, 13), (14, 13), (15, 13), (16, 14), (17, 14), (18, 14)] {
+            let mut texts = BTreeSet::new();
+            for query in enabled.iter().flat_map(|collector| collector.queries) {
+                for wanted in query.wanted(|_| true, major, Compat::V0_20) {
+                    let statement = Statement::new(&wanted, &enabled, major, Compat::V0_20);
+                    assert_eq!(statement.places.len(), wanted.columns.len(), "{}", statement.sql);
+                    texts.insert(statement.sql);
+                }
+                let own = query.reads().iter().filter(|read| matches!(read, Read::Statement(_)));
+                texts.extend(own.map(|read| format!("{:p}", *read).into()));
+            }
+            assert!(texts.len() <= most, "{major}: {texts:#?}");
+        }
     }
 }

@@ -364,20 +364,20 @@ impl Query {
         Ok(snapshot)
     }
 
-    /// What it wants of a place that others may read, too.
-    pub(crate) fn wanted(&self, from: &str, major: u32, compat: Compat) -> Vec<Wanted> {
+    /// What it wants of these places, which others may read, too.
+    pub(crate) fn wanted(&self, places: impl Fn(&str) -> bool, major: u32, compat: Compat) -> Vec<Wanted> {
         let select = |read: &&Read| match read {
-            Read::Select(select) if select.from == from => Some(select.wanted()),
+            Read::Select(select) if places(select.from) => Some(select.wanted()),
             _ => None,
         };
         match self {
             _ if !self.versions().contains(major) => Vec::new(),
-            Query::Columns(columns) if columns.from == from => vec![columns.wanted(major, compat)],
+            Query::Columns(columns) if places(columns.from) => vec![columns.wanted(major, compat)],
             _ => self.reads().iter().filter_map(select).collect(),
         }
     }
 
-    fn reads(&self) -> &'static [&'static Read] {
+    pub(crate) fn reads(&self) -> &'static [&'static Read] {
         match self {
             Query::Custom(custom) => custom.reads,
             Query::Report(_) => progress::READS,

@@ -27,7 +27,7 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
 
 /// The labels of a table.
 pub(super) const TABLE_LABELS: &[(&str, &str)] =
-    &[("datname", "pg_catalog.current_database()"), ("schemaname", "n.nspname"), ("relname", "c.relname")];
+    &[("datname", "(SELECT pg_catalog.current_database())"), ("schemaname", "n.nspname"), ("relname", "c.relname")];
 
 /// The tables that pg_stat_user_tables has as `c`, what their indexes add up to as `i`, and the index of their TOAST table
 /// as `x`. What initdb made has lower OIDs: without user tables this reads next to nothing. Sums of bigint would be numeric,
