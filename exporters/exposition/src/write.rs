@@ -3,8 +3,8 @@
 use crate::family::{Desc, Kind};
 use crate::layout::Layout;
 use crate::number;
-use crate::shape::{BUCKET, Family, Sample, is_compound};
-use crate::snapshot::{Snapshot, Table};
+use crate::shape::{BUCKET, Sample, is_compound};
+use crate::snapshot::Snapshot;
 
 /// What a format decides.
 pub(crate) trait Dialect {
@@ -73,10 +73,10 @@ pub(crate) fn families<D: Dialect>(snapshot: &Snapshot, out: &mut String) {
     let headers = layout.headers[D::INDEX].get_or_init(|| Headers::new::<D>(snapshot, &layout));
     out.reserve(headers.text.len() + samples_size(snapshot, &layout));
     let mut headers = headers.iter();
-    let mut around = Around { text: String::with_capacity(256), columns: Vec::with_capacity(4) };
+    let mut extras = Extras::default();
     for tables in layout.families() {
         for (part, header) in D::parts(snapshot.family(tables[0]).desc.kind).iter().zip(&mut headers) {
-            write_part::<D>(snapshot, tables, *part, header, &mut around, out);
+            write_part::<D>(snapshot, tables, *part, header, &mut extras, out);
         }
     }
 }
@@ -98,7 +98,7 @@ fn write_part<D: Dialect>(
     tables: &[(usize, usize)],
     part: Part,
     header: &str,
-    around: &mut Around,
+    extras: &mut Extras,
     out: &mut String,
 ) {
     let mut header = Some(header);
@@ -109,15 +109,22 @@ fn write_part<D: Dialect>(
         if family.desc.kind != kind {
             continue;
         }
-        around.fill::<D>(table, family, part);
+        let columns = &table.shape.columns[family.first..family.first + family.count];
+        if columns.iter().any(|column| column.extra.is_some()) {
+            extras.fill::<D>(columns);
+        }
         for row in 0..table.rows() {
-            for Column { index, start, labels, end } in &around.columns {
-                let Some(value) = table.value(*index, row) else { continue };
+            for (index, column) in columns.iter().enumerate().filter(|(_, column)| part.has(column)) {
+                let Some(value) = table.value(family.first + index, row) else { continue };
                 // Without a sample there is no family.
                 out.push_str(header.take().unwrap_or_default());
-                out.push_str(&around.text[*start..*labels]);
-                out.push_str(table.block(row));
-                out.push_str(&around.text[*labels..*end]);
+                out.push_str(&family.desc.name);
+                if is_compound(kind) {
+                    out.push_str(column.suffix);
+                }
+                let extra = if column.extra.is_some() { extras.of(index) } else { "" };
+                series_labels(out, &table.prefix, table.block(row), extra);
+                out.push(' ');
                 number::push(out, value);
                 out.push('\n');
             }
@@ -125,53 +132,51 @@ fn write_part<D: Dialect>(
     }
 }
 
-/// What stands before and after the labels of a row, in the lines of one family: the same in every row.
-struct Around {
+/// The labels that columns add to those of a row: `le="0.5"`. They are the same in every row.
+#[derive(Default)]
+struct Extras {
     text: String,
-    columns: Vec<Column>,
+    ends: Vec<usize>,
 }
 
-/// Where the labels of a row come in a line, by positions in the text around them.
-struct Column {
-    /// In the table.
-    index: usize,
-    start: usize,
-    labels: usize,
-    end: usize,
-}
-
-impl Around {
-    fn fill<D: Dialect>(&mut self, table: &Table, family: &Family, part: Part) {
-        let Around { text, columns } = self;
-        text.clear();
-        columns.clear();
-        let has_labels = !table.shape.labels.is_empty();
-        let all = table.shape.columns.iter().enumerate().skip(family.first).take(family.count);
-        for (index, column) in all.filter(|(_, column)| part.has(column)) {
-            let start = text.len();
-            text.push_str(&family.desc.name);
-            if is_compound(family.desc.kind) {
-                text.push_str(column.suffix);
-            }
-            let has_braces = has_labels || !table.prefix.is_empty() || column.extra.is_some();
-            if has_braces {
-                text.push('{');
-                // It ends in a comma.
-                let alone = !has_labels && column.extra.is_none();
-                text.push_str(if alone { table.prefix.trim_end_matches(',') } else { &table.prefix });
-            }
-            let labels = text.len();
+impl Extras {
+    fn fill<D: Dialect>(&mut self, columns: &[Sample]) {
+        self.text.clear();
+        self.ends.clear();
+        for column in columns {
             if let Some((name, value)) = column.extra {
-                text.push_str(if has_labels { "," } else { "" });
-                text.push_str(name);
-                text.push_str("=\"");
-                D::bound(text, value);
-                text.push('"');
+                self.text.push_str(name);
+                self.text.push_str("=\"");
+                D::bound(&mut self.text, value);
+                self.text.push('"');
             }
-            text.push_str(if has_braces { "} " } else { " " });
-            columns.push(Column { index, start, labels, end: text.len() });
+            self.ends.push(self.text.len());
         }
     }
+
+    fn of(&self, column: usize) -> &str {
+        let start = if column == 0 { 0 } else { self.ends[column - 1] };
+        &self.text[start..self.ends[column]]
+    }
+}
+
+fn series_labels(out: &mut String, prefix: &str, block: &str, extra: &str) {
+    if prefix.is_empty() && block.is_empty() && extra.is_empty() {
+        return;
+    }
+    out.push('{');
+    // The prefix ends in a comma; one too many is taken back below.
+    out.push_str(prefix);
+    out.push_str(block);
+    if !extra.is_empty() {
+        if !block.is_empty() {
+            out.push(',');
+        }
+        out.push_str(extra);
+    } else if block.is_empty() {
+        out.pop();
+    }
+    out.push('}');
 }
 
 /// Whether OpenMetrics can keep a kind under the name the family has: its counters must end in `_total`, its infos in
