@@ -44,7 +44,8 @@ impl Page {
 }
 
 fn encode(snapshot: &Snapshot, samples: usize, format: Format, encoding: Encoding) -> Bytes {
-    let mut page = String::with_capacity(samples * 100);
+    // A sample of a family of its own has lines that describe it.
+    let mut page = String::with_capacity(samples * 128);
     match format {
         Format::Text => text::encode(snapshot, &mut page),
         Format::OpenMetrics => {
