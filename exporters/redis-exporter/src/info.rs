@@ -236,8 +236,14 @@ fn hexadecimal(text: &str) -> Option<f64> {
         }
         previous = c;
     }
-    let scaled = value * f64::from(exponent).exp2();
+    let third = exponent.clamp(-3000, 3000) / 3;
+    let scaled = value * power_of_two(third) * power_of_two(third) * power_of_two(exponent - 2 * third);
     (digits > 0 && scaled.is_finite()).then_some(scaled)
+}
+
+/// 2 to a power that a normal float can have. `exp2` would make the C library's mathematics a part of every process.
+fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(u64::from((exponent.clamp(-1022, 1023) + 1023).unsigned_abs()) << 52)
 }
 
 /// Whether every underscore stands between two digits.
@@ -289,6 +295,11 @@ mod tests {
     #[case("_1", None)]
     #[case("0x1p-2", Some(0.25))]
     #[case("0x1.8p1", Some(3.0))]
+    #[case("0x1p1023", Some(8.988_465_674_311_58e307))]
+    #[case("0x1p-1074", Some(5e-324))]
+    #[case("0x1p-1075", Some(0.0))]
+    #[case("0x1p1024", None)]
+    #[case("0x1p999999", None)]
     #[case("0x10", None)]
     #[case("Inf", Some(f64::INFINITY))]
     #[case("-infinity", Some(f64::NEG_INFINITY))]
