@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
 use redis::Value;
 
 use crate::error::ReplyError;
@@ -31,38 +30,37 @@ impl<'a, const N: usize> Reader<'a, N> {
     /// The values of the wanted fields. A value may hold `=`, but no space: the server does not let a name have one.
     pub(crate) fn read(&mut self, line: &'a str) -> [Option<&'a str>; N] {
         let mut values = [None; N];
-        for (place, piece) in pieces(line).enumerate() {
-            let known = self.last.get(place).and_then(|(key, at)| {
-                let value = piece.strip_prefix(key)?.strip_prefix('=')?;
-                Some((*at, value))
-            });
-            let Some((at, value)) = known.or_else(|| self.learn(place, piece)) else { continue };
+        let mut rest = line;
+        for place in 0.. {
+            let is_next = |key: &str| rest.as_bytes().get(key.len()) == Some(&b'=') && rest.starts_with(key);
+            let (at, from) = match self.last.get(place) {
+                Some((key, at)) if is_next(key) => (*at, key.len() + 1),
+                _ => self.learn(place, rest),
+            };
+            // Values are short: looking at each byte is quicker than a search that is made for long texts.
+            let end =
+                rest.as_bytes()[from..].iter().position(|byte| *byte == b' ').map(|length| from + length);
             if let Some(at) = at {
-                values[at].get_or_insert(value);
+                values[at].get_or_insert(&rest[from..end.unwrap_or(rest.len())]);
+            }
+            match end {
+                Some(end) => rest = &rest[end + 1..],
+                None => break,
             }
         }
         values
     }
 
-    /// Looks a key up and keeps what stands at its place.
-    fn learn(&mut self, place: usize, piece: &'a str) -> Option<(Option<usize>, &'a str)> {
-        let (key, value) = piece.split_once('=')?;
+    /// Looks up the key that the rest of a line begins with and keeps what stands at its place: where its value goes, and
+    /// where that begins.
+    fn learn(&mut self, place: usize, rest: &'a str) -> (Option<usize>, usize) {
+        let piece = rest.split(' ').next().unwrap_or_default();
+        let Some((key, _)) = piece.split_once('=') else { return (None, 0) };
         let at = self.wanted.iter().position(|wanted| *wanted == key);
         self.last.resize(self.last.len().max(place + 1), ("", None));
         self.last[place] = (key, at);
-        Some((at, value))
+        (at, key.len() + 1)
     }
-}
-
-/// What stands between spaces.
-fn pieces(line: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(line);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let end = memchr(b' ', text.as_bytes());
-        rest = end.map(|end| &text[end + 1..]);
-        Some(&text[..end.unwrap_or(text.len())])
-    })
 }
 
 #[cfg(test)]
