@@ -86,10 +86,10 @@ impl Snapshot {
         Arc::make_mut(&mut self.tables[last])
     }
 
-    /// Takes over everything in `other`.
+    /// Takes over everything in `other` but tables without rows.
     pub fn append(&mut self, other: Snapshot) {
-        self.tables.extend(other.tables);
         self.duplicates += other.duplicates;
+        self.tables.extend(other.tables.into_iter().filter(|table| table.rows() > 0));
         self.rejected += other.rejected;
     }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cli::{Action, Cli};
 use crate::cluster::Cluster;
-use crate::collectors::Replies;
+use crate::collectors::{Answers, Replies};
 use crate::connection::Target;
 use crate::error::{Reason, ReplyError};
 use crate::exporter::{Exporter, build_info};
@@ -139,7 +139,7 @@ impl Work {
             info: Arc::clone(&facts.info),
             server: Arc::clone(&facts.server),
             start_time: facts.start_time,
-            replies: std::collections::HashMap::new(),
+            replies: Answers::default(),
         };
         let found = unmapped(&collectors::all(&self.options), &replies);
         let line = |field: &crate::unmapped::Unmapped| {

@@ -244,7 +244,10 @@ impl Link {
 
 /// The library hands an error line of the server out as a value; here it is an error.
 async fn send(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, RedisError> {
-    connection.send_packed_command(command).await?.extract_error()
+    match connection.send_packed_command(command).await? {
+        Value::ServerError(error) => Err(error.into()),
+        value => Ok(value),
+    }
 }
 
 /// When the server process started, in Unix seconds, by the server's own clock where it tells it (6.0 and later).

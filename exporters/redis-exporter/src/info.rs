@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use memchr::memchr2_iter;
+
 /// A parsed reply of INFO (or CLUSTER INFO, which has no sections).
 #[derive(Debug, Clone, Default)]
 pub struct Info {
@@ -43,25 +45,34 @@ impl Info {
     /// Splits the text into fields. Lines without a colon are skipped, as the server's blank lines are.
     pub fn parse(text: impl Into<String>) -> Self {
         let text = text.into();
-        let mut entries: Vec<Entry> = Vec::with_capacity(text.len() / 24);
-        let (mut sections, mut next) = (vec![Section::default()], 0);
-        for raw in text.split_inclusive('\n') {
-            let line = raw.trim_ascii();
-            let start = next + (raw.len() - raw.trim_ascii_start().len());
-            next += raw.len();
-            if let Some(heading) = line.strip_prefix('#') {
-                let name = heading.trim();
-                let from = start + 1 + (heading.len() - heading.trim_start().len());
-                let at = entries.len();
-                sections.push(Section { name: from..from + name.len(), entries: at..at });
-            } else if let Some(colon) = line.bytes().position(|byte| byte == b':') {
-                entries.push(Entry { start, colon: start + colon, end: start + line.len() });
-                if let Some(section) = sections.last_mut() {
-                    section.entries.end = entries.len();
-                }
+        let entries = Vec::with_capacity(text.len() / 24);
+        let mut info = Self { text: String::new(), sections: vec![Section::default()], entries };
+        let (bytes, mut start, mut colon) = (text.as_bytes(), 0, None);
+        for at in memchr2_iter(b':', b'\n', bytes) {
+            if bytes[at] == b':' {
+                colon.get_or_insert(at);
+            } else {
+                info.line(bytes, start..at, colon.take());
+                start = at + 1;
             }
         }
-        Self { text, sections, entries }
+        info.line(bytes, start..bytes.len(), colon);
+        Self { text, ..info }
+    }
+
+    /// Takes in what is on a line, whose first colon is known.
+    fn line(&mut self, text: &[u8], line: Range<usize>, colon: Option<usize>) {
+        let after_blanks = |from: usize| line.end - text[from..line.end].trim_ascii_start().len();
+        let start = after_blanks(line.start);
+        let end = start + text[start..line.end].trim_ascii_end().len();
+        let at = self.entries.len();
+        if text[start..end].first() == Some(&b'#') {
+            let name = after_blanks(start + 1);
+            self.sections.push(Section { name: name.min(end)..end, entries: at..at });
+        } else if let (Some(colon), Some(section)) = (colon, self.sections.last_mut()) {
+            self.entries.push(Entry { start, colon, end });
+            section.entries.end = at + 1;
+        }
     }
 
     fn sections(&self) -> impl Iterator<Item = (&str, &[Entry])> {
@@ -87,6 +98,20 @@ impl Info {
     ) -> impl Iterator<Item = Field<'a>> + 'a {
         let sections = self.sections().filter(move |(name, _)| wanted(name));
         sections.flat_map(|(name, entries)| entries.iter().map(|entry| self.field(name, *entry)))
+    }
+
+    /// The fields whose key begins like this, in the sections whose name is wanted.
+    pub fn fields_beginning<'a>(
+        &'a self,
+        prefix: &'a str,
+        wanted: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = Field<'a>> + 'a {
+        let begins =
+            |entry: &&Entry| self.text.as_bytes()[entry.start..entry.colon].starts_with(prefix.as_bytes());
+        let sections = self.sections().filter(move |(name, _)| wanted(name));
+        sections.flat_map(move |(name, entries)| {
+            entries.iter().filter(begins).map(|entry| self.field(name, *entry))
+        })
     }
 
     /// The fields of one section.
@@ -211,8 +236,14 @@ fn hexadecimal(text: &str) -> Option<f64> {
         }
         previous = c;
     }
-    let scaled = value * f64::from(exponent).exp2();
+    let third = exponent.clamp(-3000, 3000) / 3;
+    let scaled = value * power_of_two(third) * power_of_two(third) * power_of_two(exponent - 2 * third);
     (digits > 0 && scaled.is_finite()).then_some(scaled)
+}
+
+/// 2 to a power that a normal float can have. `exp2` would make the C library's mathematics a part of every process.
+fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(u64::from((exponent.clamp(-1022, 1023) + 1023).unsigned_abs()) << 52)
 }
 
 /// Whether every underscore stands between two digits.
@@ -264,6 +295,11 @@ mod tests {
     #[case("_1", None)]
     #[case("0x1p-2", Some(0.25))]
     #[case("0x1.8p1", Some(3.0))]
+    #[case("0x1p1023", Some(8.988_465_674_311_58e307))]
+    #[case("0x1p-1074", Some(5e-324))]
+    #[case("0x1p-1075", Some(0.0))]
+    #[case("0x1p1024", None)]
+    #[case("0x1p999999", None)]
     #[case("0x10", None)]
     #[case("Inf", Some(f64::INFINITY))]
     #[case("-infinity", Some(f64::NEG_INFINITY))]

@@ -8,6 +8,7 @@ pub mod actions;
 pub mod address;
 pub mod allowed;
 pub mod cli;
+mod client_list;
 pub mod cluster;
 pub mod cluster_nodes;
 pub mod collectors;

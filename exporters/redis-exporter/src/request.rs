@@ -1,6 +1,8 @@
 //! The commands a scrape may send, and what must be known about the server to choose among them.
 //! A request is also the key under which its reply is shared by the collectors of one scrape.
 
+use std::borrow::Cow;
+
 use redis::{Cmd, Value};
 
 use crate::error::ReplyError;
@@ -235,15 +237,31 @@ pub fn is_master(key: &str) -> bool {
 
 /// The text of a reply, whatever string type it has; bytes that are not UTF-8 become U+FFFD.
 pub fn text(value: &Value) -> Option<String> {
+    borrowed(value).map(Cow::into_owned)
+}
+
+/// The same, of a reply that is not needed any more.
+pub fn into_text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(
+            String::from_utf8(bytes)
+                .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned()),
+        ),
+        value => text(&value),
+    }
+}
+
+/// The same, for what is too long to be copied.
+pub fn borrowed(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         // Checking all of it at once is quicker than looking for what is wrong.
         Value::BulkString(bytes) => Some(match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(bytes),
         }),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
-        Value::Okay => Some("OK".to_owned()),
-        Value::Int(number) => Some(number.to_string()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(Cow::Borrowed(text)),
+        Value::Okay => Some(Cow::Borrowed("OK")),
+        Value::Int(number) => Some(Cow::Owned(number.to_string())),
         _ => None,
     }
 }
@@ -262,7 +280,7 @@ pub fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Int(number) => Some(*number as f64),
         Value::Double(number) => Some(*number),
-        _ => text(value).as_deref().and_then(info::number),
+        _ => borrowed(value).as_deref().and_then(info::number),
     }
 }
 

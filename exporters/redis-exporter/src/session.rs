@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use futures_util::future::{join, join_all};
 use redis::{Cmd, Value};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-use crate::collectors::{Replies, Reply};
+use crate::collectors::{Answers, Replies, Reply};
 use crate::connection::{Link, Target};
 use crate::error::{Reason, ReplyError};
 use crate::info::Info;
-use crate::request::{self, Request, Server, text};
+use crate::request::{self, Request, Server, into_text};
 
 /// What INFO says, read once a scrape.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Session {
     /// What the scrape before this one learnt on the same connection.
     known: Option<Arc<Server>>,
     facts: OnceCell<Result<Arc<Facts>, ReplyError>>,
-    replies: Mutex<HashMap<Request, Arc<OnceCell<Reply>>>>,
+    replies: Mutex<HashMap<Request, Arc<OnceCell<Reply>>, RandomState>>,
     link: Link,
     /// What took its place when it was dead.
     second: OnceCell<Result<Link, ReplyError>>,
@@ -101,11 +102,17 @@ impl Session {
     /// first, so that nothing waits for INFO; INFO's answer is checked and anything else is asked for then.
     pub async fn fetch(&self, requests: impl Fn(&Server) -> Vec<Request>) -> Result<Replies, ReplyError> {
         let early = self.known.as_deref().map(&requests).unwrap_or_default();
-        let (facts, mut replies) = join(self.read_facts(), self.ask_all(early)).await;
+        let (facts, mut replies) = if early.is_empty() {
+            (self.read_facts().await, Answers::default())
+        } else {
+            join(self.read_facts(), self.ask_all(early)).await
+        };
         let facts = facts?;
         let mut late = requests(&facts.server);
         late.retain(|request| !replies.contains_key(request));
-        replies.extend(self.ask_all(late).await);
+        if !late.is_empty() {
+            replies.extend(self.ask_all(late).await);
+        }
         Ok(Replies {
             info: Arc::clone(&facts.info),
             server: Arc::clone(&facts.server),
@@ -123,7 +130,7 @@ impl Session {
                 reply = self.execute(&Request::InfoPlain).await;
             }
             let unexpected = || ReplyError::unexpected(Request::Info.name());
-            let info = Arc::new(Info::parse(text(&reply?).ok_or_else(unexpected)?));
+            let info = Arc::new(Info::parse(into_text(reply?).ok_or_else(unexpected)?));
             // Without a single field nothing is known, not even that a database is empty.
             if info.fields().next().is_none() {
                 return Err(unexpected());
@@ -214,7 +221,7 @@ impl Session {
     }
 
     /// The replies to requests that leave in one write.
-    pub async fn ask_all(&self, requests: Vec<Request>) -> HashMap<Request, Reply> {
+    pub async fn ask_all(&self, requests: Vec<Request>) -> Answers {
         let replies = requests.into_iter().map(|request| async {
             let reply = self.ask(request.clone()).await;
             (request, reply)

@@ -69,7 +69,7 @@ fn page(sections: &[Box<dyn Section>], replies: &Replies) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collectors;
+    use crate::collectors::{self, Answers};
     use crate::options::Options;
     use crate::request::Server;
 
@@ -82,7 +82,7 @@ mod tests {
             server: Arc::new(Server::new(&info)),
             start_time: start_time(&info),
             info,
-            replies: std::collections::HashMap::new(),
+            replies: Answers::default(),
         };
         let found = unmapped(&collectors::all(&Options::default()), &replies);
         let found: Vec<_> = found.iter().map(|field| (field.field.as_str(), field.is_number())).collect();

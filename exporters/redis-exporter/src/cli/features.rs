@@ -101,7 +101,7 @@ pub(super) struct FeatureArgs {
     /// Name that the server's certificate must hold, instead of the host's
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     tls_server_name: String,
-    /// YAML file of targets that /scrape may reach, and their credentials; once, check and compare go by them, too
+    /// YAML file of targets that /scrape may reach, and the credentials for them and for --url
     #[arg(long = "targets.file", value_name = "FILE")]
     targets_file: Option<PathBuf>,
     /// Targets of /scrape whose connections are kept
@@ -164,7 +164,8 @@ impl FeatureArgs {
                 std::fs::read_to_string(name).with_context(|| format!("-script: cannot read {name}"))?;
             Ok(Script { name: name.to_owned(), text })
         });
-        let indexes = Regex::new(&self.check_search_indexes).context("-check-search-indexes")?;
+        let indexes = self.include_search_indexes_metrics.then(|| Regex::new(&self.check_search_indexes));
+        let indexes = indexes.transpose().context("-check-search-indexes")?;
         let (patterns, mut single) = split(keys("check-keys", &self.check_keys)?);
         single.extend(keys("check-single-keys", &self.check_single_keys)?);
         let (stream_patterns, mut streams) = split(keys("check-streams", &self.check_streams)?);
@@ -191,7 +192,7 @@ impl FeatureArgs {
             client_port: self.export_client_port,
             client_groups: self.insight.client_groups(),
             modules: self.include_modules_metrics,
-            search_indexes: self.include_search_indexes_metrics.then_some(indexes),
+            search_indexes: indexes,
             sentinel_peers: self.include_sentinel_peer_info,
             rdb_file_size: self.include_rdb_file_size_metric,
             tile38: self.is_tile38,

@@ -310,12 +310,10 @@ impl Cli {
         })
     }
 
-    /// Where a server is, and who we are there. What does not serve asks as `/scrape` would: a rule of the file of
-    /// targets says who we are where it fits.
+    /// Where a server is, and who we are there: a rule of the file of targets says it where it fits, else the flags.
     fn address(&self, url: &str) -> anyhow::Result<Address> {
         let (credentials, tls) = (self.credentials()?, self.tls()?);
-        let serves = self.action().is_none() && !self.report_unmapped;
-        let ruled = match self.targets_file().filter(|_| !serves) {
+        let ruled = match self.targets_file() {
             Some(file) => Allowed::new(Some(file), url, &credentials, &tls)?.rule_for(url)?,
             None => None,
         };

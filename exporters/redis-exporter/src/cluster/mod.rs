@@ -69,6 +69,8 @@ pub struct Cluster {
 struct Known {
     view: View,
     nodes: Vec<Arc<Node>>,
+    /// The seed that told of them: its login is theirs.
+    seed: Option<Arc<Node>>,
 }
 
 impl Cluster {
@@ -117,7 +119,7 @@ impl Cluster {
             return known;
         }
         self.ask_seeds(deadline).await;
-        found().unwrap_or_else(|| Known { view: View::default(), nodes: self.seeds.clone() })
+        found().unwrap_or_else(|| Known { nodes: self.seeds.clone(), ..Known::default() })
     }
 
     /// Where the nodes are, and how they are reached; the seeds when none tells of others.
@@ -130,10 +132,13 @@ impl Cluster {
     async fn ask_seeds(&self, deadline: Instant) {
         let ask = |seed: &Arc<Node>| {
             let seed = Arc::clone(seed);
-            async move { View::read(&seed.target, deadline).await }.boxed()
+            async move { View::read(&seed.target, deadline).await.map(|view| (view, seed)) }.boxed()
         };
         match select_ok(self.seeds.iter().map(ask)).await {
-            Ok((view, _)) => self.learn(view),
+            Ok(((view, seed), _)) => {
+                self.known().seed = Some(seed);
+                self.learn(view);
+            }
             Err(error) => tracing::warn!(%error, "no seed tells the nodes of the cluster"),
         }
         // From now on each node has a connection of its own.
@@ -143,6 +148,7 @@ impl Cluster {
     /// Keeps the nodes of a view: those known already stay connected, those gone are forgotten.
     fn learn(&self, view: View) {
         let mut known = self.known();
+        let Some(seed) = known.seed.clone() else { return };
         let by_id: HashMap<&str, &Arc<Node>> =
             known.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
         let mut nodes = Vec::new();
@@ -154,20 +160,25 @@ impl Cluster {
                     node.target.share(share);
                     nodes.push(Arc::clone(node));
                 }
-                None => match self.node(described, address, share) {
+                None => match self.node(seed.target.address(), described, address, share) {
                     Ok(node) => nodes.push(Arc::new(node)),
                     Err(error) => tracing::warn!(%error, "cannot use a node of the cluster"),
                 },
             }
         }
         if !nodes.is_empty() {
-            *known = Known { view, nodes };
+            (known.view, known.nodes) = (view, nodes);
         }
     }
 
-    fn node(&self, described: &cluster_nodes::Node, shown: String, share: Share) -> anyhow::Result<Node> {
-        let Settings { seeds, options, client_name, max_series, by_hostname, .. } = &self.settings;
-        let seed = seeds.first().ok_or_else(|| anyhow::anyhow!("there is no seed"))?;
+    fn node(
+        &self,
+        seed: &Address,
+        described: &cluster_nodes::Node,
+        shown: String,
+        share: Share,
+    ) -> anyhow::Result<Node> {
+        let Settings { options, client_name, max_series, by_hostname, .. } = &self.settings;
         let address = seed.at(described.host(*by_hostname), described.port)?;
         Node::new(&described.id, (shown, address), options, *client_name, *max_series, share)
     }

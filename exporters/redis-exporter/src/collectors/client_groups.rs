@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use exposition::{Desc, Snapshot};
 
-use super::clients::{fields, list};
 use super::{Replies, Section, Spec};
+use crate::client_list::{Reader, list};
 use crate::error::ReplyError;
 use crate::info::number;
 use crate::options::{ClientGroups as Limits, Options};
@@ -110,26 +110,25 @@ impl ClientGroups {
     fn write_list(&self, list: &str, page: &mut Snapshot) {
         let mut groups: BTreeMap<[&str; 4], Group> = BTreeMap::new();
         let mut top: Vec<(f64, [&str; 4])> = Vec::new();
+        let mut reader = Reader::new([
+            "id", "addr", "name", "lib-name", "user", "db", "flags", "tot-mem", "omem", "qbuf", "idle",
+        ]);
         for line in list.lines() {
-            let fields = fields(line);
-            let get = |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-            let value = |name| get(name).and_then(number);
-            let label = |name| get(name).unwrap_or_default();
-            let Some(id) = get("id") else { continue };
-            let memory = value("tot-mem");
-            groups.entry(["name", "lib-name", "user", "db"].map(label)).or_default().add(&Group {
+            let [id, addr, name, lib_name, user, db, flags, memory, output, query, idle] = reader.read(line);
+            let Some(id) = id else { continue };
+            let [addr, name, lib_name, user, db, flags] =
+                [addr, name, lib_name, user, db, flags].map(Option::unwrap_or_default);
+            let [memory, output, query, idle] =
+                [memory, output, query, idle].map(|value| value.and_then(number));
+            groups.entry([name, lib_name, user, db]).or_default().add(&Group {
                 clients: 1.0,
                 memory,
-                output: value("omem").unwrap_or(0.0),
-                query: value("qbuf").unwrap_or(0.0),
-                blocked: f64::from(u8::from(label("flags").contains('b'))),
-                idle: value("idle").unwrap_or(0.0),
+                output: output.unwrap_or(0.0),
+                query: query.unwrap_or(0.0),
+                blocked: f64::from(u8::from(flags.contains('b'))),
+                idle: idle.unwrap_or(0.0),
             });
-            top.extend(
-                memory
-                    .or_else(|| value("omem"))
-                    .map(|memory| (memory, [id, label("addr"), label("name"), label("user")])),
-            );
+            top.extend(memory.or(output).map(|memory| (memory, [id, addr, name, user])));
         }
         self.write_groups(groups, page);
         top.sort_by(|(a, _), (b, _)| b.total_cmp(a));

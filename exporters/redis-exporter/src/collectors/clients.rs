@@ -3,21 +3,24 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use exposition::{Desc, Snapshot};
-use redis::Value;
 
 use super::{Replies, Section, Spec};
+use crate::client_list::{Reader, list};
 use crate::error::ReplyError;
 use crate::info::number;
 use crate::options::Options;
-use crate::request::{Request, Server, text};
+use crate::request::{Request, Server};
 
 static SPEC: Spec = Spec { name: "clients", doc: "Each client of the server", default_enabled: false };
 
 /// Clients that are shown at most.
 const MOST_CLIENTS: usize = 10_000;
 
+/// Fields that tell who a client is. Those at the end are labels where the server has them.
+const IDENTITY: [&str; 7] = ["id", "name", "flags", "db", "addr", "user", "resp"];
+
 /// Fields that are one family each.
-const FIELDS: &[(&str, &str)] = &[
+const FIELDS: [(&str, &str); 10] = [
     ("sub", "channel_subscriptions_count"),
     ("psub", "pattern_matching_subscriptions_count"),
     ("ssub", "shard_channel_subscriptions_count"),
@@ -31,96 +34,77 @@ const FIELDS: &[(&str, &str)] = &[
 ];
 
 /// Fields that are seconds ago.
-const AGES: &[(&str, &str)] = &[("age", "created_at_timestamp"), ("idle", "idle_since_timestamp")];
+const AGES: [(&str, &str); 2] = [("age", "created_at_timestamp"), ("idle", "idle_since_timestamp")];
+
+/// Fields of all three kinds.
+const WIDTH: usize = IDENTITY.len() + FIELDS.len() + AGES.len();
+
+/// A client's values, in the order of [`IDENTITY`], [`FIELDS`] and [`AGES`].
+type Client<'a> = [Option<&'a str>; WIDTH];
 
 pub(super) struct Clients {
     port: bool,
     info: Desc,
-    fields: Vec<(&'static str, Desc)>,
-    ages: Vec<(&'static str, Desc)>,
+    fields: [Desc; FIELDS.len()],
+    ages: [Desc; AGES.len()],
 }
 
 impl Clients {
     pub(super) fn new(options: &Options) -> Self {
-        let descs = |fields: &[(&'static str, &str)]| {
-            let desc = |(field, family): &(&'static str, &str)| {
-                let help = format!("Field {field} of CLIENT LIST.");
-                (*field, options.gauge(&format!("connected_client_{family}"), &help))
-            };
-            fields.iter().map(desc).collect()
+        let desc = |(field, family): (&str, &str)| {
+            options.gauge(&format!("connected_client_{family}"), &format!("Field {field} of CLIENT LIST."))
         };
         Self {
             port: options.features.client_port,
             info: options.gauge("connected_client_info", "A client; the value is 1."),
-            fields: descs(FIELDS),
-            ages: descs(AGES),
+            fields: FIELDS.map(desc),
+            ages: AGES.map(desc),
         }
     }
 
-    /// Names and values of the labels that tell who a client is.
-    fn labels<'a>(&self, client: &[(&str, &'a str)]) -> Vec<(&'static str, &'a str)> {
-        let field = |name| get(client, name).unwrap_or_default();
-        let (host, port) = field("addr").rsplit_once(':').unwrap_or_default();
-        let mut labels = vec![
-            ("id", field("id")),
-            ("name", field("name")),
-            ("flags", field("flags")),
-            ("db", field("db")),
-            ("host", host),
-        ];
-        if self.port {
-            labels.push(("port", port));
-        }
-        labels.extend(["user", "resp"].into_iter().filter_map(|label| Some((label, get(client, label)?))));
-        labels
-    }
-
-    fn write_info(&self, clients: &[Vec<(&str, &str)>], page: &mut Snapshot) {
-        let labels: Vec<_> = clients.iter().map(|client| self.labels(client)).collect();
-        let names =
-            |labels: &[(&'static str, &str)]| labels.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    fn write_info(&self, clients: &[Client<'_>], page: &mut Snapshot) {
         // Which labels there are depends on the server's version: all clients are in one table.
-        for alike in labels.chunk_by(|a, b| names(a) == names(b)) {
-            let table = page.table(&names(&alike[0]));
+        for alike in clients.chunk_by(|a, b| has_user_and_resp(a) == has_user_and_resp(b)) {
+            let (user, resp) = has_user_and_resp(&alike[0]);
+            let optional = |there: bool, label: &'static str| there.then_some(label);
+            let more = [optional(self.port, "port"), optional(user, "user"), optional(resp, "resp")];
+            let names: Vec<&str> =
+                ["id", "name", "flags", "db", "host"].into_iter().chain(more.into_iter().flatten()).collect();
+            let table = page.table(&names);
             let column = table.column(&self.info);
-            for client in alike {
-                let values: Vec<&str> = client.iter().map(|(_, value)| *value).collect();
+            let mut values = Vec::with_capacity(names.len());
+            for [id, name, flags, db, addr, user, resp, ..] in alike {
+                let (host, port) = addr.and_then(|addr| addr.rsplit_once(':')).unwrap_or_default();
+                values.clear();
+                values.extend([id, name, flags, db].map(|value| value.unwrap_or_default()));
+                values.push(host);
+                values.extend(self.port.then_some(port).into_iter().chain(*user).chain(*resp));
                 table.row(&values).set(column, 1.0);
             }
         }
     }
 
-    fn write_fields(&self, clients: &[Vec<(&str, &str)>], now: f64, page: &mut Snapshot) {
+    fn write_fields(&self, clients: &[Client<'_>], now: f64, page: &mut Snapshot) {
         let table = page.table(&["id", "name"]);
-        let fields: Vec<_> = self.fields.iter().map(|(key, desc)| (*key, table.column(desc))).collect();
-        let ages: Vec<_> = self.ages.iter().map(|(key, desc)| (*key, table.column(desc))).collect();
+        let fields = self.fields.each_ref().map(|desc| table.column(desc));
+        let ages = self.ages.each_ref().map(|desc| table.column(desc));
         for client in clients {
-            let value = |key| get(client, key).and_then(number);
-            let mut row = table.row(&["id", "name"].map(|label| get(client, label).unwrap_or_default()));
-            for (key, column) in &fields {
-                row.set_some(*column, value(key));
+            let (identity, values) = client.split_at(IDENTITY.len());
+            let (field_values, age_values) = values.split_at(FIELDS.len());
+            let mut row = table.row(&[identity[0].unwrap_or_default(), identity[1].unwrap_or_default()]);
+            for (column, value) in fields.iter().zip(field_values) {
+                row.set_some(*column, value.and_then(number));
             }
-            for (key, column) in &ages {
-                row.set_some(*column, value(key).map(|ago| now - ago));
+            for (column, value) in ages.iter().zip(age_values) {
+                row.set_some(*column, value.and_then(number).map(|ago| now - ago));
             }
         }
     }
 }
 
-/// The value of a client's field.
-fn get<'a>(client: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
-    client.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
-}
-
-/// The text of CLIENT LIST, which has at least us.
-pub(super) fn list(reply: &Value) -> Result<String, ReplyError> {
-    let list = text(reply).filter(|list| list.lines().any(|line| get(&fields(line), "id").is_some()));
-    list.ok_or_else(|| ReplyError::unexpected(Request::ClientList.name()))
-}
-
-/// The fields of one line. A value may hold `=`, but no space: the server does not let a name have one.
-pub(super) fn fields(line: &str) -> Vec<(&str, &str)> {
-    line.split(' ').filter_map(|part| part.split_once('=')).collect()
+/// Which of the labels a client has that not every server knows.
+fn has_user_and_resp([_, _, _, _, _, user, resp, ..]: &Client<'_>) -> (bool, bool) {
+    (user.is_some(), resp.is_some())
 }
 
 impl Section for Clients {
@@ -139,8 +123,10 @@ impl Section for Clients {
         let now = replies.info.number("server_time_usec").map(|usec| (usec / 1e6).floor());
         let here = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs() as f64);
         let now = now.unwrap_or_else(here);
-        let clients = list.lines().take(MOST_CLIENTS).map(fields);
-        let clients: Vec<_> = clients.filter(|client| get(client, "id").is_some()).collect();
+        let mut wanted = IDENTITY.into_iter().chain(FIELDS.into_iter().chain(AGES).map(|(field, _)| field));
+        let mut reader = Reader::<WIDTH>::new(std::array::from_fn(|_| wanted.next().unwrap_or_default()));
+        let clients = list.lines().take(MOST_CLIENTS).map(|line| reader.read(line));
+        let clients: Vec<Client<'_>> = clients.filter(|[id, ..]| id.is_some()).collect();
         self.write_info(&clients, page);
         self.write_fields(&clients, now, page);
         Ok(())
@@ -152,6 +138,7 @@ mod tests {
     use super::super::tests::{page, replies};
     use super::*;
     use proptest::prelude::*;
+    use redis::Value;
 
     #[test]
     fn a_name_with_an_equals_sign_is_kept() {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use exposition::{Desc, Kind, Snapshot};
 
+use super::info::is_plain;
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::info::{Field, Info, value};
@@ -13,6 +14,9 @@ use crate::request::{Request, Server, text};
 
 static SPEC: Spec =
     Spec { name: "cluster", doc: "State of the cluster as this node sees it", default_enabled: true };
+
+/// What the names of the fields begin with.
+const PREFIX: &str = "cluster_";
 
 /// Fields whose family has another name.
 const RENAMED: &[(&str, &str)] = &[
@@ -55,7 +59,7 @@ impl Cluster {
         seen: &mut HashSet<String>,
         page: &mut Snapshot,
     ) {
-        for field in fields.filter(|field| field.key.starts_with("cluster_")) {
+        for field in fields {
             if let Some(value) = value(field.value)
                 && seen.insert(field.key.to_owned())
             {
@@ -77,10 +81,10 @@ impl Section for Cluster {
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
         // Valkey repeats the fields of CLUSTER INFO in INFO: each is written once.
         let mut seen = HashSet::new();
-        self.fields(replies.info.fields(), &mut seen, page);
+        self.fields(replies.info.fields_beginning(PREFIX, is_plain), &mut seen, page);
         let Some(reply) = replies.get(&Request::ClusterInfo) else { return Ok(()) };
         let reply = text(reply?).ok_or_else(|| ReplyError::unexpected(Request::ClusterInfo.name()))?;
-        self.fields(Info::parse(reply).fields(), &mut seen, page);
+        self.fields(Info::parse(reply).fields_beginning(PREFIX, |_| true), &mut seen, page);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::info::number;
 use crate::options::Options;
-use crate::request::{Request, Server, texts};
+use crate::request::{Request, Server, is, pairs, text, texts};
 
 static SPEC: Spec = Spec { name: "config", doc: "Configuration parameters", default_enabled: true };
 
@@ -105,7 +105,8 @@ impl Config {
 
 /// One parameter of a reply of CONFIG GET.
 pub(super) fn parameter(request: &Request, value: &Value, name: &str) -> Result<Option<String>, ReplyError> {
-    Ok(texts(request, value)?.into_iter().find(|(key, _)| key == name).map(|(_, value)| value))
+    let pairs = pairs(value).ok_or_else(|| ReplyError::unexpected(request.name()))?;
+    Ok(pairs.into_iter().find(|(key, _)| is(key, name)).and_then(|(_, value)| text(value)))
 }
 
 impl Section for Config {

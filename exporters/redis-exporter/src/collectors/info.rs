@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use exposition::{Desc, Kind, Snapshot};
+use foldhash::fast::RandomState;
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::fields::{FIELDS, Type};
-use crate::info::value;
+use crate::info::{Info, value};
 use crate::options::Options;
 
 static SPEC: Spec = Spec { name: "info", doc: "INFO fields that are one value each", default_enabled: true };
@@ -15,9 +16,18 @@ static SPEC: Spec = Spec { name: "info", doc: "INFO fields that are one value ea
 /// Sections whose fields have another shape and their own collectors.
 const OTHERS: &[&str] = &["Commandstats", "Latencystats", "Errorstats", "Keyspace", "Keysizes"];
 
+/// Whether a section has fields that are one value each.
+pub(super) fn is_plain(section: &str) -> bool {
+    !OTHERS.contains(&section)
+}
+
+/// What the server's certificates are for.
+const CERTIFICATES: [&str; 3] = ["server", "client", "ca"];
+
 pub(super) struct Fields {
-    by_field: HashMap<&'static str, (Desc, f64)>,
+    by_field: HashMap<&'static str, (Desc, f64), RandomState>,
     threads: Option<Desc>,
+    certificates: Option<Desc>,
 }
 
 impl Fields {
@@ -36,9 +46,60 @@ impl Fields {
                 (row.field, (options.desc(kind, row.family, &help), row.divisor))
             })
             .collect();
-        let help = "INFO fields used_active_time_io_thread_N.";
-        let threads = (!compat).then(|| options.counter("active_time_io_thread_seconds_total", help));
-        Self { by_field, threads }
+        let corrected = !compat;
+        let threads = corrected.then(|| {
+            let help = "INFO fields used_active_time_io_thread_N.";
+            options.counter("active_time_io_thread_seconds_total", help)
+        });
+        let certificates = corrected.then(|| {
+            let help = "INFO fields tls_server_cert_expires_in_seconds and its siblings, where there is a certificate.";
+            options.gauge("tls_certificate_expires_in_seconds", help)
+        });
+        Self { by_field, threads, certificates }
+    }
+
+    /// Fields that are a family each.
+    fn write_plain(&self, info: &Info, page: &mut Snapshot) {
+        let table = page.table(&[]);
+        let mut values = Vec::with_capacity(self.by_field.len());
+        for field in info.fields_where(is_plain) {
+            if let Some((desc, divisor)) = self.by_field.get(field.key)
+                && let Some(value) = value(field.value)
+            {
+                values.push((table.column(desc), value / divisor));
+            }
+        }
+        let mut row = table.row(&[]);
+        for (column, value) in values {
+            row.set(column, value);
+        }
+    }
+
+    fn write_threads(desc: &Desc, info: &Info, page: &mut Snapshot) {
+        const PREFIX: &str = "used_active_time_io_thread_";
+        let mut threads = info.fields_beginning(PREFIX, is_plain).peekable();
+        if threads.peek().is_some() {
+            let table = page.table(&["thread"]);
+            let column = table.column(desc);
+            for field in threads {
+                table.row(&[&field.key[PREFIX.len()..]]).set_some(column, value(field.value));
+            }
+        }
+    }
+
+    /// Without a certificate its serial is `none`, and it would expire in 0 seconds.
+    fn write_certificates(desc: &Desc, info: &Info, page: &mut Snapshot) {
+        let field = |name: &str, end| info.get(&format!("tls_{name}_cert_{end}"));
+        let there = |name: &&str| field(name, "serial").is_some_and(|serial| serial != "none");
+        let mut certificates = CERTIFICATES.into_iter().filter(there).peekable();
+        if certificates.peek().is_some() {
+            let table = page.table(&["certificate"]);
+            let column = table.column(desc);
+            for name in certificates {
+                let left = field(name, "expires_in_seconds").and_then(value);
+                table.row(&[name]).set_some(column, left);
+            }
+        }
     }
 }
 
@@ -48,25 +109,12 @@ impl Section for Fields {
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
-        let fields = || replies.info.fields_where(|section| !OTHERS.contains(&section));
-        for field in fields() {
-            if let Some((desc, divisor)) = self.by_field.get(field.key)
-                && let Some(value) = value(field.value)
-            {
-                page.sample(desc, value / divisor);
-            }
-        }
+        self.write_plain(&replies.info, page);
         if let Some(desc) = &self.threads {
-            let thread = |key| str::strip_prefix(key, "used_active_time_io_thread_");
-            if fields().any(|field| thread(field.key).is_some()) {
-                let table = page.table(&["thread"]);
-                let column = table.column(desc);
-                for field in fields() {
-                    if let Some(thread) = thread(field.key) {
-                        table.row(&[thread]).set_some(column, value(field.value));
-                    }
-                }
-            }
+            Self::write_threads(desc, &replies.info, page);
+        }
+        if let Some(desc) = self.certificates.as_ref().filter(|_| replies.server.valkey > (0, 0)) {
+            Self::write_certificates(desc, &replies.info, page);
         }
         Ok(())
     }
@@ -93,6 +141,14 @@ mod tests {
                 "redis_replica_resyncs_full{} 3",
             ]
         );
+    }
+
+    #[test]
+    fn only_certificates_that_are_there_expire() {
+        let info = "# Server\r\nvalkey_version:9.1.0\r\ntls_server_cert_serial:0A\r\ntls_server_cert_expires_in_seconds:60\r\n\
+            tls_ca_cert_serial:none\r\ntls_ca_cert_expires_in_seconds:0\r\n";
+        let page = page(&Fields::new(&Options::default()), &replies(info, []));
+        assert_eq!(lines(&page), ["redis_tls_certificate_expires_in_seconds{certificate=server} 60"]);
     }
 
     #[test]

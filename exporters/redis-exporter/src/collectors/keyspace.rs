@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use exposition::{Desc, Snapshot};
+use foldhash::fast::RandomState;
 
 use super::{Replies, Section, Spec, config};
 use crate::error::ReplyError;
@@ -83,7 +84,7 @@ impl Section for Keyspace {
         let avg_ttl = table.column(&self.avg_ttl);
         let cached = table.column(&self.cached);
         let items = (!self.options.compat_1_86()).then(|| table.column(&self.with_expiring_items));
-        let mut seen = HashSet::new();
+        let mut seen: HashSet<&str, RandomState> = HashSet::default();
         for field in replies.info.section("Keyspace").filter(|field| field.key.starts_with("db")) {
             let read = |name| part(field.value, name).and_then(number);
             let with_items = || read("subexpiry").or_else(|| read("keys_with_volatile_items"));
@@ -98,11 +99,11 @@ impl Section for Keyspace {
             if let Some(items) = items {
                 row.set_some(items, with_items());
             }
-            seen.insert(field.key.to_owned());
+            seen.insert(field.key);
         }
         if self.options.include_empty_databases {
             for database in (0..self.databases(replies)?).map(|number| format!("db{number}")) {
-                if !seen.contains(&database) {
+                if !seen.contains(database.as_str()) {
                     table.row(&[&database]).set(keys, 0.0).set(expiring, 0.0);
                 }
             }

@@ -1,16 +1,18 @@
 //! `redis_commands_latencies_usec`: a histogram of each command's time, from LATENCY HISTOGRAM (7.0 and later),
 //! with the sum from INFO's Commandstats.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use exposition::{Desc, Kind, Snapshot};
+use foldhash::fast::RandomState;
 use redis::Value;
 
 use super::{Replies, Section, Spec, commandstats};
 use crate::error::ReplyError;
 use crate::info::Info;
 use crate::options::Options;
-use crate::request::{Request, Server, is, items, number, pairs, text};
+use crate::request::{Request, Server, borrowed, is, items, number, pairs};
 
 static SPEC: Spec =
     Spec { name: "latency_histogram", doc: "Histogram of each command's time", default_enabled: true };
@@ -41,7 +43,7 @@ impl LatencyHistogram {
     }
 
     /// The cumulative count at each of `bounds`. A bound that the server left out has the count of the one before.
-    fn buckets(&self, command: &Command, bounds: &[f64]) -> Vec<Option<f64>> {
+    fn buckets(&self, command: &Command<'_>, bounds: &[f64]) -> Vec<Option<f64>> {
         let mut listed = command.buckets.iter().peekable();
         let mut cumulative = 0.0;
         let fill = |bound: &f64| {
@@ -55,7 +57,7 @@ impl LatencyHistogram {
     }
 
     /// The bounds of this reply: the fixed ones and any other the server lists, ascending.
-    fn bounds(&self, commands: &[Command]) -> Vec<f64> {
+    fn bounds(&self, commands: &[Command<'_>]) -> Vec<f64> {
         let mut bounds = if self.sparse { [BOUNDS, &[CLAMPED]].concat() } else { SHOWN.to_vec() };
         for (bound, _) in commands.iter().flat_map(|command| &command.buckets) {
             if *bound != CLAMPED && !BOUNDS.contains(bound) && !bounds.contains(bound) {
@@ -68,15 +70,15 @@ impl LatencyHistogram {
 }
 
 /// One command's histogram.
-struct Command {
-    name: String,
+struct Command<'a> {
+    name: Cow<'a, str>,
     calls: f64,
     buckets: Vec<(f64, f64)>,
 }
 
-impl Command {
+impl<'a> Command<'a> {
     /// `name`, then a map with `calls` and `histogram_usec`, itself a map of bounds to cumulative counts.
-    fn read(name: &Value, value: &Value) -> Option<Self> {
+    fn read(name: &'a Value, value: &Value) -> Option<Self> {
         let (mut calls, mut buckets) = (None, Vec::new());
         for (key, value) in pairs(value)? {
             if is(key, "calls") {
@@ -88,13 +90,13 @@ impl Command {
             }
         }
         buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Some(Self { name: text(name)?, calls: calls?, buckets })
+        Some(Self { name: borrowed(name)?, calls: calls?, buckets })
     }
 }
 
 /// Microseconds of each command; a container command has the time of its subcommands too.
-fn sums(info: &Info) -> HashMap<&str, f64> {
-    let mut sums = HashMap::new();
+fn sums(info: &Info) -> HashMap<&str, f64, RandomState> {
+    let mut sums = HashMap::default();
     for (command, totals) in commandstats::commands(info) {
         let usec = totals.usec().unwrap_or_default();
         *sums.entry(command).or_default() += usec;
@@ -125,7 +127,7 @@ impl Section for LatencyHistogram {
         } else {
             pairs(reply).ok_or_else(unexpected)?
         };
-        let commands: Option<Vec<Command>> =
+        let commands: Option<Vec<Command<'_>>> =
             listed.into_iter().map(|(name, value)| Command::read(name, value)).collect();
         let commands = commands.ok_or_else(unexpected)?;
         let bounds = self.bounds(&commands);
@@ -134,7 +136,7 @@ impl Section for LatencyHistogram {
         let columns = table.histogram(&self.desc, &bounds);
         for command in &commands {
             // INFO was read first: a command whose first call came since then has no sum yet, which 1.86 prints as 0.
-            let sum = sums.get(command.name.as_str()).copied().or(self.sparse.then_some(0.0));
+            let sum = sums.get(&*command.name).copied().or(self.sparse.then_some(0.0));
             let buckets = self.buckets(command, &bounds);
             table.row(&[&command.name]).histogram(&columns, &buckets, command.calls, sum);
         }

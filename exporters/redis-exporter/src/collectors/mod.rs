@@ -40,6 +40,7 @@ pub(crate) use self::log_events::logs;
 pub use exporter_kit::collector::Spec;
 use exporter_kit::collector::{BoxFuture, CollectError, Collector};
 use exposition::Snapshot;
+use foldhash::fast::RandomState;
 use redis::Value;
 
 use crate::error::ReplyError;
@@ -180,6 +181,9 @@ impl Collector<Session> for Runner {
 /// A reply shared by the collectors of a scrape.
 pub type Reply = Result<Arc<Value>, ReplyError>;
 
+/// Replies by what was asked.
+pub type Answers = HashMap<Request, Reply, RandomState>;
+
 /// What the server answered to the requests of one collector.
 #[derive(Debug, Clone)]
 pub struct Replies {
@@ -190,7 +194,7 @@ pub struct Replies {
     /// When the server process started, in Unix seconds.
     pub start_time: Option<f64>,
     /// The other replies.
-    pub replies: HashMap<Request, Reply>,
+    pub replies: Answers,
 }
 
 impl Replies {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::recording::{CAPTURES, Stub, capture, compatible, script};
 use crate::support::{scrape, scraper};
 use exposition::{Kind, parse};
-use redis_exporter::fields::FIELDS;
+use redis_exporter::fields::{FIELDS, Field};
 use redis_exporter::info::value;
 use redis_exporter::options::Options;
 use rstest::rstest;
@@ -127,7 +127,7 @@ fn table() -> BTreeMap<&'static str, Row> {
         .collect()
 }
 
-/// Families that are ours alone.
+/// Families that are ours alone, beside those of fields that 1.86 does not map.
 const OURS: &[&str] = &[
     "redis_exporter_collector_duration_seconds",
     "redis_exporter_collector_outcome",
@@ -145,7 +145,11 @@ async fn the_default_page_has_the_peers_families_types_and_labels(
     let stub = Stub::start(script(name)).await;
     let page = scrape(&scraper(&stub.address, Options::default())).await;
     let table = table();
-    for family in page.families.iter().filter(|family| !OURS.contains(&family.name.as_str())) {
+    let ours = |name: &str| {
+        let of_field = |row: &&Field| name.strip_prefix("redis_") == Some(row.family);
+        OURS.contains(&name) || FIELDS.iter().find(of_field).is_some_and(|row| row.after_1_86)
+    };
+    for family in page.families.iter().filter(|family| !ours(&family.name)) {
         let row =
             table.get(family.name.as_str()).unwrap_or_else(|| panic!("{} is not the peer's", family.name));
         let kind = if row.cumulative { Kind::Counter } else { row.kind };
