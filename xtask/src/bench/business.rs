@@ -10,12 +10,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
-use testkit::{
-    exporter::Exporter, http::Kept, peer::SQL_EXPORTER, postgres::Postgres, servers::workspace_root,
-};
+use testkit::{exporter::Exporter, peer::SQL_EXPORTER, postgres::Postgres, servers::workspace_root};
 use tokio_postgres::Client;
 
-use super::{Args, Scenario, report::median};
+use super::{Args, Scenario, report::median, scraper::Scraper};
 use crate::{
     cargo,
     progress::{print, say, step, table},
@@ -200,17 +198,14 @@ async fn refresh(server: &Postgres, binary: &Path, text: &str, seconds: u64) -> 
     let exporter =
         Exporter::start(binary, &["--config", &config], |process| process.env("DATABASE_URL", server.dsn()))
             .await?;
-    let mut connection = Kept::open(exporter.address()).await?;
+    let mut scraper = Scraper::open(exporter.address())?;
     let writer = server.client().await?;
-    connection.get("/metrics").await?;
+    scraper.get("/metrics")?;
     let mut times = Vec::new();
     let end = Instant::now() + Duration::from_secs(seconds);
     while times.len() < LEAST || Instant::now() < end {
         insert(&writer, FRESH).await?;
-        let start = Instant::now();
-        let (status, body) = connection.get("/metrics").await?;
-        times.push(start.elapsed());
-        anyhow::ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(&body));
+        times.push(scraper.get("/metrics")?.0);
     }
     // Without writers beside it; sessions say what they read when they end.
     drop(writer);

@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::{time::ClockId, unistd::Pid};
 use testkit::{
-    http::Kept,
     process::{Stat, children},
     proxy::{FaultProxy, Mode},
 };
@@ -18,6 +17,7 @@ use testkit::{
 use super::{
     programs::{Program, Running},
     report::Figures,
+    scraper::Scraper,
 };
 use crate::progress::step;
 
@@ -27,8 +27,9 @@ const TURN: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_millis(50);
 /// The round-trip time of a server that is far away.
 const FAR: Duration = Duration::from_millis(20);
-/// Scrapes that are counted by the proxy, and scrapes of a server that is far away: fewer when they take very long.
+/// Scrapes that are counted by the proxy, and those of a server that is far away: fewer when they take very long.
 const COUNTED: u32 = 3;
+const FAR_SCRAPES: usize = 15;
 const VERY_LONG: Duration = Duration::from_secs(10);
 
 /// A server to scrape.
@@ -67,12 +68,9 @@ struct Scrape {
 }
 
 /// One scrape, which must have reached the server.
-async fn scrape(connection: &mut Kept, target: &Target) -> Result<Scrape> {
-    let start = Instant::now();
-    let (status, body) = connection.get("/metrics").await?;
-    let time = start.elapsed();
+fn scrape(scraper: &mut Scraper, target: &Target) -> Result<Scrape> {
+    let (time, body) = scraper.get("/metrics")?;
     let page = String::from_utf8_lossy(&body);
-    ensure!(status == 200, "status {status}: {page}");
     ensure!(page.lines().any(|line| line == target.up), "the page does not say {:?}", target.up);
     Ok(Scrape { time, samples: page.lines().filter(|line| !line.starts_with('#')).count() })
 }
@@ -99,7 +97,7 @@ fn resident(pid: u32) -> Result<u64> {
 /// An exporter that is being timed, and the sums so far.
 struct Timed {
     running: Running,
-    connection: Kept,
+    scraper: Scraper,
     times: Vec<Duration>,
     samples: usize,
     exporter_cpu: Duration,
@@ -112,7 +110,7 @@ impl Timed {
     async fn turn(&mut self, target: &Target) -> Result<()> {
         let before = (cpu(self.running.pid()), server_cpu(target.pid), Instant::now());
         while before.2.elapsed() < TURN {
-            let scrape = scrape(&mut self.connection, target).await?;
+            let scrape = scrape(&mut self.scraper, target)?;
             self.times.push(scrape.time);
             self.samples = scrape.samples;
         }
@@ -134,12 +132,12 @@ pub(super) async fn measure(
     for subject in subjects {
         let start = async {
             let running = subject.start(target, target.address).await?;
-            let mut connection = Kept::open(running.address()).await?;
+            let mut scraper = Scraper::open(running.address())?;
             // The first scrape connects, and reads what is read once.
-            scrape(&mut connection, target).await?;
+            scrape(&mut scraper, target)?;
             let timed = Timed {
                 running,
-                connection,
+                scraper,
                 times: Vec::new(),
                 samples: 0,
                 exporter_cpu: Duration::ZERO,
@@ -186,11 +184,11 @@ pub(super) struct Counts {
 async fn count(target: &Target, subject: &Subject<'_>) -> Result<Counts> {
     let proxy = FaultProxy::start(target.address)?;
     let running = subject.start(target, proxy.addr()).await?;
-    let mut connection = Kept::open(running.address()).await?;
-    scrape(&mut connection, target).await?;
+    let mut scraper = Scraper::open(running.address())?;
+    scrape(&mut scraper, target)?;
     let before = (proxy.round_trips(), proxy.connections_opened());
     for _ in 0..COUNTED {
-        scrape(&mut connection, target).await?;
+        scrape(&mut scraper, target)?;
     }
     let each = |now: u64, before: u64| {
         f64::from(u32::try_from(now - before).unwrap_or(u32::MAX)) / f64::from(COUNTED)
@@ -199,8 +197,8 @@ async fn count(target: &Target, subject: &Subject<'_>) -> Result<Counts> {
     let connections = each(proxy.connections_opened(), before.1);
     proxy.set(Mode::Delay(FAR));
     let (mut far, start) = (Vec::new(), Instant::now());
-    while far.len() < COUNTED as usize && start.elapsed() < VERY_LONG {
-        far.push(scrape(&mut connection, target).await?.time);
+    while far.len() < FAR_SCRAPES && start.elapsed() < VERY_LONG {
+        far.push(scrape(&mut scraper, target)?.time);
     }
     Ok(Counts { round_trips, connections, far: super::report::median(far) })
 }

@@ -9,6 +9,7 @@ mod pg;
 mod programs;
 mod redis;
 mod report;
+mod scraper;
 
 use std::time::Duration;
 
