@@ -186,7 +186,7 @@ struct RowLabels<'a> {
 
 impl EncodeLabelSet for RowLabels<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
-        let pairs = labels::pairs(&self.table.prefix).chain(labels::pairs(self.table.block(self.row)));
+        let pairs = labels::pairs(&self.table.prefix).chain(labels::pairs(self.table.labels(self.row)));
         let plain: Vec<(&str, Cow<'_, str>)> =
             pairs.map(|(name, value)| (name, labels::unescape(value))).collect();
         plain.as_slice().encode(encoder)?;

@@ -19,6 +19,9 @@ use crate::shape::{Column, Family, HistogramColumns, LabelName, Shape, SummaryCo
 /// Marks "no sample": a NaN with a payload that no arithmetic makes. A real NaN is a value like any other.
 const ABSENT: f64 = f64::from_bits(0x7ff4_0ab5_e470_0001);
 
+/// Ends the labels of a row.
+const AFTER: &str = "} ";
+
 /// Up to so many rows of a table are compared one by one, which is faster than hashing them.
 const FEW: usize = 16;
 
@@ -237,7 +240,7 @@ impl Snapshot {
         let hasher = RandomState::default();
         let mut seen = HashSet::with_hasher(RandomState::default());
         tables.iter().map(|index| &self.tables[*index]).all(|table| {
-            let hash = |row| labels::hash_unordered(&hasher, [&table.prefix, table.block(row)]);
+            let hash = |row| labels::hash_unordered(&hasher, [&table.prefix, table.labels(row)]);
             (0..table.rows()).all(|row| seen.insert(hash(row)))
         })
     }
@@ -253,7 +256,7 @@ impl Snapshot {
                 if table.present(family, row) == 0 {
                     continue;
                 }
-                let hash = labels::hash_unordered(&hasher, [&table.prefix, table.block(row)]);
+                let hash = labels::hash_unordered(&hasher, [&table.prefix, table.labels(row)]);
                 let same = seen.entry(hash).or_default();
                 let canonical = table.canonical_labels(row);
                 if same.iter().any(|(t, r)| self.tables[*t].canonical_labels(*r) == canonical) {
@@ -334,10 +337,11 @@ impl Table {
         }
         let start = self.blocks.len();
         for (index, name) in self.shape.labels.iter().enumerate() {
-            if index > 0 {
-                self.blocks.push(',');
-            }
+            self.blocks.push(if index == 0 { '{' } else { ',' });
             labels::push(&mut self.blocks, name, values.get(index).copied().unwrap_or_default());
+        }
+        if !self.shape.labels.is_empty() {
+            self.blocks.push_str(AFTER);
         }
         if self.is_new(start) {
             let row = self.ends.len();
@@ -386,9 +390,16 @@ impl Table {
         }
     }
 
-    /// The rendered labels of a row.
+    /// What stands between name and value in a row, unless labels are added: its labels in braces, and a space. Empty
+    /// without labels.
     pub(crate) fn block(&self, row: usize) -> &str {
         block(&self.blocks, &self.ends, row)
+    }
+
+    /// The rendered labels of a row.
+    pub(crate) fn labels(&self, row: usize) -> &str {
+        let block = self.block(row);
+        block.strip_prefix('{').and_then(|rest| rest.strip_suffix(AFTER)).unwrap_or(block)
     }
 
     /// Bytes of the rendered labels of all rows.
@@ -417,7 +428,7 @@ impl Table {
     }
 
     fn canonical_labels(&self, row: usize) -> Vec<(&str, &str)> {
-        let both = labels::pairs(&self.prefix).chain(labels::pairs(self.block(row)));
+        let both = labels::pairs(&self.prefix).chain(labels::pairs(self.labels(row)));
         let mut pairs: Vec<_> = both.filter(|(_, value)| !value.is_empty()).collect();
         pairs.sort_unstable();
         pairs

@@ -123,8 +123,13 @@ fn write_part<D: Dialect>(
                     out.push_str(column.suffix);
                 }
                 let extra = if column.extra.is_some() { extras.of(index) } else { "" };
-                series_labels(out, &table.prefix, table.block(row), extra);
-                out.push(' ');
+                let block = table.block(row);
+                if block.is_empty() || !table.prefix.is_empty() || !extra.is_empty() {
+                    series_labels(out, &table.prefix, table.labels(row), extra);
+                    out.push(' ');
+                } else {
+                    out.push_str(block);
+                }
                 number::push(out, value);
                 out.push('\n');
             }
@@ -160,20 +165,20 @@ impl Extras {
     }
 }
 
-fn series_labels(out: &mut String, prefix: &str, block: &str, extra: &str) {
-    if prefix.is_empty() && block.is_empty() && extra.is_empty() {
+fn series_labels(out: &mut String, prefix: &str, labels: &str, extra: &str) {
+    if prefix.is_empty() && labels.is_empty() && extra.is_empty() {
         return;
     }
     out.push('{');
     // The prefix ends in a comma; one too many is taken back below.
     out.push_str(prefix);
-    out.push_str(block);
+    out.push_str(labels);
     if !extra.is_empty() {
-        if !block.is_empty() {
+        if !labels.is_empty() {
             out.push(',');
         }
         out.push_str(extra);
-    } else if block.is_empty() {
+    } else if labels.is_empty() {
         out.pop();
     }
     out.push('}');

@@ -5,12 +5,33 @@
 /// nearest `f64`; beyond its range it is infinite), a boolean as 1/0, pg_lsn `X/Y` as bytes.
 /// `None` for any other text.
 pub fn float(text: &str) -> Option<f64> {
+    // Most are short and whole.
+    if let Some(whole) = digits(text) {
+        return Some(whole);
+    }
     let first = *text.as_bytes().first()?;
     if first.is_ascii_digit() || matches!(first, b'-' | b'+' | b'.' | b'N' | b'I') {
         // Rust's spelling of the specials is wider ("inf", "nan"); PostgreSQL prints only these.
         return text.parse().ok().or_else(|| lsn(text));
     }
     bool(text).map(|value| if value { 1.0 } else { 0.0 }).or_else(|| lsn(text))
+}
+
+/// A text of digits that a float holds exactly.
+fn digits(text: &str) -> Option<f64> {
+    const EXACT: usize = 15;
+    if text.is_empty() || text.len() > EXACT {
+        return None;
+    }
+    let mut whole: u64 = 0;
+    for byte in text.bytes() {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        whole = whole * 10 + u64::from(byte - b'0');
+    }
+    #[expect(clippy::cast_precision_loss, reason = "below 10^15")]
+    Some(whole as f64)
 }
 
 /// A boolean: `t` or `f`, or `true` or `false` as its cast to text gives.
