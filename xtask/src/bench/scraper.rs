@@ -125,7 +125,8 @@ mod tests {
     /// With a length and in chunks.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_connection_takes_one_request_after_another() -> Result<()> {
-        let peer = REDIS_EXPORTER.start(&[], &[]).await?;
+        // Nothing listens there, so that every answer comes at once.
+        let peer = REDIS_EXPORTER.start(&["--redis.addr=redis://127.0.0.1:1"], &[]).await?;
         let mut scraper = Scraper::open(peer.address)?;
         for _ in 0..3 {
             assert_eq!(scraper.get("/health")?.1, b"ok");
