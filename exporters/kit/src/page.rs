@@ -5,9 +5,14 @@ use exposition::{Encoding, Format, Snapshot, negotiate, openmetrics, text};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
-/// From this many samples on, encoding and compressing leaves the runtime's only thread, so that `/-/healthy` and
-/// other targets do not wait for it.
-const BLOCKING_SAMPLES: usize = 5_000;
+/// From this many samples on, making a body leaves the runtime's only thread, so that `/-/healthy` and other targets do not
+/// wait for it: a millisecond or two. Before, handing it to another thread would cost more than it saves.
+const fn blocking_samples(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::Identity => 20_000,
+        Encoding::Gzip => 1_000,
+    }
+}
 
 /// A page that can be served in any form.
 pub struct Page {
@@ -31,7 +36,7 @@ impl Page {
     pub async fn body(&self, format: Format, encoding: Encoding) -> Bytes {
         let index = usize::from(format == Format::OpenMetrics) * 2 + usize::from(encoding == Encoding::Gzip);
         let make = || async {
-            if self.samples < BLOCKING_SAMPLES {
+            if self.samples < blocking_samples(encoding) {
                 return encode(&self.snapshot, format, encoding);
             }
             let snapshot = Arc::clone(&self.snapshot);
