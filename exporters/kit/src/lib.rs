@@ -20,4 +20,5 @@ pub mod page;
 pub mod scrape;
 pub mod targets;
 pub mod telemetry;
+pub mod tls;
 pub mod web_config;

@@ -195,7 +195,7 @@ impl Work {
             let reply = timeout_at(self.deadline, link.send(&need.command)).await;
             let error = match reply {
                 Err(_) => Some(ReplyError::timeout("check")),
-                Ok(Err(error)) => Some(ReplyError::new("check", &error)),
+                Ok(Err(failure)) => Some(failure.of("check")),
                 Ok(Ok(_)) => None,
             };
             // A key that is not there, or is of another type, shows that the command is allowed.

@@ -4,9 +4,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use redis::io::tcp::TcpSettings;
-use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use exporter_kit::tls::AnyCertificate;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 /// What is wrong with an address or with the files it needs. Never shows a password.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +29,9 @@ pub enum AddressError {
         /// What the parser says.
         cause: String,
     },
+    /// TLS cannot be used at all.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// A file cannot be read.
     #[error("{what} {path:?}: {cause}")]
     File {
@@ -49,20 +57,55 @@ pub struct TlsFiles {
     pub server_name: Option<String>,
 }
 
-/// Resolves every name to the host that is meant: the name in the address is the one in the certificate.
-struct Fixed(String);
-
-impl redis::io::AsyncDNSResolver for Fixed {
-    fn resolve<'a, 'b: 'a>(
-        &'a self,
-        _: &'b str,
-        port: u16,
-    ) -> redis::RedisFuture<'a, Box<dyn Iterator<Item = std::net::SocketAddr> + Send + 'a>> {
-        Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((self.0.as_str(), port)).await?.collect();
-            Ok(Box::new(found.into_iter()) as Box<dyn Iterator<Item = _> + Send>)
-        })
+impl TlsFiles {
+    /// What they say, read anew. `insecure` trusts any certificate.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub(crate) fn config(&self, insecure: bool) -> Result<ClientConfig, AddressError> {
+        let provider = Arc::new(ring::default_provider());
+        let any = Arc::new(AnyCertificate::new(&provider));
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+            .map_err(|error| AddressError::Tls(error.to_string()))?;
+        let builder = if insecure {
+            builder.dangerous().with_custom_certificate_verifier(any)
+        } else {
+            builder.with_root_certificates(self.roots()?)
+        };
+        let Some((certificate, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
+        let chain = certificates("TLS client certificate", certificate)?;
+        let fail = |cause: String| AddressError::File { what: "TLS client key", path: key.clone(), cause };
+        let text = fs::read(key).map_err(|error| fail(error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| fail(error.to_string()))?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| fail(error.to_string()))
     }
+
+    /// Those of the file, else those of the system.
+    fn roots(&self) -> Result<RootCertStore, AddressError> {
+        let trusted = match &self.ca {
+            Some(path) => certificates("TLS CA file", path)?,
+            None => rustls_native_certs::load_native_certs().certs,
+        };
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(trusted);
+        match &self.ca {
+            Some(path) if added == 0 => Err(AddressError::File {
+                what: "TLS CA file",
+                path: path.clone(),
+                cause: "holds no certificate that can be used".to_owned(),
+            }),
+            _ => Ok(roots),
+        }
+    }
+}
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, AddressError> {
+    let fail = |cause: String| AddressError::File { what, path: path.to_owned(), cause };
+    let text = fs::read(path).map_err(|error| fail(error.to_string()))?;
+    CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| fail(error.to_string()))
 }
 
 /// Credentials from flags and the environment; those in a URL win over both.
@@ -155,21 +198,9 @@ impl Address {
                 _ => {}
             }
         }
-        let info = info
-            .set_redis_settings(settings)
-            // The default waits for a full packet: each batch would be held back.
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let address = Self { info, tls: tls.clone(), shown };
-        address.client()?;
+        let address = Self { info: info.set_redis_settings(settings), tls: tls.clone(), shown };
+        address.check_files()?;
         Ok(address)
-    }
-
-    /// What names are to be resolved to, when it is not what the address says.
-    pub fn resolver(&self) -> Option<impl redis::io::AsyncDNSResolver + use<>> {
-        match (self.info.addr(), &self.tls.server_name) {
-            (ConnectionAddr::TcpTls { host, .. }, Some(_)) => Some(Fixed(host.clone())),
-            _ => None,
-        }
     }
 
     /// The same login and TLS at another place.
@@ -188,7 +219,7 @@ impl Address {
         let mut address = Self { info, tls: self.tls.clone(), shown: String::new() };
         let scheme = if address.is_tls() { "rediss" } else { "redis" };
         address.shown = format!("{scheme}://{}", address.host_and_port());
-        address.client()?;
+        address.check_files()?;
         Ok(address)
     }
 
@@ -213,37 +244,26 @@ impl Address {
         matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
     }
 
-    /// A client for a new connection.
-    pub fn client(&self) -> Result<Client, AddressError> {
-        let read = |what: &'static str, path: &PathBuf| {
-            fs::read(path).map_err(|e| AddressError::File { what, path: path.clone(), cause: e.to_string() })
-        };
-        let root_cert = self.tls.ca.as_ref().map(|path| read("TLS CA file", path)).transpose()?;
-        let client_tls = match &self.tls.client {
-            Some((certificate, key)) => Some(ClientTlsConfig {
-                client_cert: read("TLS client certificate", certificate)?,
-                client_key: read("TLS client key", key)?,
-            }),
-            None => None,
-        };
-        let part = |error: redis::RedisError| AddressError::Part {
-            address: self.shown.clone(),
-            cause: error.to_string(),
-        };
+    /// Where to connect to.
+    pub(crate) fn place(&self) -> &ConnectionAddr {
+        self.info.addr()
+    }
+
+    /// User, password, database and protocol.
+    pub(crate) fn login(&self) -> &RedisConnectionInfo {
+        self.info.redis_settings()
+    }
+
+    /// What TLS to the server needs.
+    pub(crate) fn tls_files(&self) -> &TlsFiles {
+        &self.tls
+    }
+
+    /// Whether connecting would fail for a file.
+    fn check_files(&self) -> Result<(), AddressError> {
         match self.info.addr() {
-            redis::ConnectionAddr::TcpTls { port, insecure, tls_params, .. } => {
-                let mut info = self.info.clone();
-                if let Some(name) = &self.tls.server_name {
-                    info = info.set_addr(ConnectionAddr::TcpTls {
-                        host: name.clone(),
-                        port: *port,
-                        insecure: *insecure,
-                        tls_params: tls_params.clone(),
-                    });
-                }
-                Client::build_with_tls(info, TlsCertificates { client_tls, root_cert }).map_err(part)
-            }
-            _ => Client::open(self.info.clone()).map_err(part),
+            ConnectionAddr::TcpTls { insecure, .. } => self.tls.config(*insecure).map(drop),
+            _ => Ok(()),
         }
     }
 }

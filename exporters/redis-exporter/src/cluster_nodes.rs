@@ -115,10 +115,8 @@ impl View {
             let link = target.link(broken, deadline).await?;
             let reply = timeout_at(deadline, link.send(&command)).await;
             match reply.map_err(|_| ReplyError::timeout(what))? {
-                Err(error) if broken.is_none() && error.is_connection_dropped() => {
-                    broken = Some(link.number());
-                }
-                Err(error) => return Err(ReplyError::new(what, &error)),
+                Err(failure) if broken.is_none() && failure.lost => broken = Some(link.number()),
+                Err(failure) => return Err(failure.of(what)),
                 Ok(reply) => {
                     return Ok(Self::parse(&text(&reply).ok_or_else(|| ReplyError::unexpected(what))?));
                 }

@@ -5,16 +5,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, RedisError, Value};
+use futures_util::future::join3;
+use redis::{Cmd, ProtocolVersion, RedisConnectionInfo, Value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::address::{Address, AddressError};
+use crate::address::Address;
 use crate::cluster_nodes::View;
-use crate::error::{Reason, ReplyError};
+use crate::dial;
+use crate::error::{Failure, Reason, ReplyError};
 use crate::info::Info;
 use crate::options::Options;
-use crate::request::{Request, Server};
+use crate::pipe::Pipe;
+use crate::request::{Request, Server, words};
 use crate::slots::Slots;
 
 /// How long a refused command is not sent again to the same server process.
@@ -70,7 +72,7 @@ struct Refused {
 pub struct Link {
     number: u64,
     made: Instant,
-    connection: MultiplexedConnection,
+    pipe: Pipe,
     /// The database that is selected; `None` when that is not sure. Held while commands in one are under way.
     pub(crate) selected: Arc<tokio::sync::Mutex<Option<i64>>>,
 }
@@ -155,11 +157,11 @@ impl Target {
             if let Some(link) = kept() {
                 return Ok(link);
             }
-            let connection = self.connect().await?;
+            let pipe = self.connect().await?;
             let mut state = self.state();
             state.made += 1;
             let selected = Arc::new(tokio::sync::Mutex::new(Some(self.address.database())));
-            let link = Link { number: state.made, made: Instant::now(), connection, selected };
+            let link = Link { number: state.made, made: Instant::now(), pipe, selected };
             state.link = Some(link.clone());
             state.server = None;
             Ok(link)
@@ -197,32 +199,65 @@ impl Target {
         self.state().link = None;
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, ReplyError> {
-        let client = self.address.client().map_err(|error| ReplyError {
-            reason: if matches!(error, AddressError::File { .. }) { Reason::Tls } else { Reason::Protocol },
-            what: CONNECTING,
-            text: error.to_string(),
-        })?;
-        // The deadline of the scrape covers connecting and each reply; the library's own limits are shorter.
-        let mut config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        if let Some(resolver) = self.address.resolver() {
-            config = config.set_dns_resolver(resolver);
-        }
-        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
-        let mut connection = connected.map_err(|error| ReplyError::new(CONNECTING, &error))?;
-        if self.client_name {
-            let mut name = Cmd::new();
-            name.arg("CLIENT").arg("SETNAME").arg("redis_exporter");
-            // Whoever may not set a name may still read INFO; only a lost connection matters.
-            if let Err(error) = send(&mut connection, &name).await {
-                let error = ReplyError::new(CONNECTING, &error);
-                if matches!(error.reason, Reason::Refused | Reason::Maxclients | Reason::Tls) {
-                    return Err(error);
-                }
-            }
-        }
-        Ok(connection)
+    async fn connect(&self) -> Result<Pipe, ReplyError> {
+        let pipe = dial::connect(&self.address).await.map_err(|failure| failure.of(CONNECTING))?;
+        self.log_in(&pipe).await.map_err(|failure| failure.of(CONNECTING))?;
+        Ok(pipe)
     }
+
+    /// Says who we are and chooses the database, all in one write.
+    async fn log_in(&self, pipe: &Pipe) -> Result<(), Failure> {
+        let login = self.address.login();
+        let mut user = login.username();
+        loop {
+            let hello = async {
+                match hello(login, user) {
+                    Some(command) => pipe.send(&command).await.map(|_| ()),
+                    None => Ok(()),
+                }
+            };
+            let select = async {
+                match login.db() {
+                    0 => Ok(()),
+                    database => pipe.send(redis::cmd("SELECT").arg(database)).await.map(|_| ()),
+                }
+            };
+            let name = async {
+                if self.client_name {
+                    pipe.send(&words(&["CLIENT", "SETNAME", "redis_exporter"])).await.map(|_| ())
+                } else {
+                    Ok(())
+                }
+            };
+            let (hello, select, name) = join3(hello, select, name).await;
+            match hello {
+                // A server without users, before 6.0.
+                Err(failure) if user.is_some() && failure.text.contains("wrong number of arguments") => {
+                    user = None;
+                    continue;
+                }
+                hello => hello.map_err(Failure::of_login)?,
+            }
+            select?;
+            // Whoever may not set a name may still read INFO; only a lost connection matters.
+            return match name {
+                Err(failure) if failure.lost || failure.reason == Reason::Maxclients => Err(failure),
+                _ => Ok(()),
+            };
+        }
+    }
+}
+
+/// The command that says who we are; none when there is nothing to say.
+fn hello(login: &RedisConnectionInfo, user: Option<&str>) -> Option<Cmd> {
+    let password = login.password();
+    if login.protocol() == ProtocolVersion::RESP2 {
+        return password
+            .map(|password| words(&["AUTH"].into_iter().chain(user).chain([password]).collect::<Vec<_>>()));
+    }
+    // HELLO wants a user.
+    let login = password.map(|password| ["AUTH", user.unwrap_or("default"), password]);
+    Some(words(&["HELLO", "3"].into_iter().chain(login.into_iter().flatten()).collect::<Vec<_>>()))
 }
 
 impl Link {
@@ -237,16 +272,8 @@ impl Link {
     }
 
     /// Sends one command. Commands that are sent before any is answered leave in one write.
-    pub async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
-        send(&mut self.connection.clone(), command).await
-    }
-}
-
-/// The library hands an error line of the server out as a value; here it is an error.
-async fn send(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, RedisError> {
-    match connection.send_packed_command(command).await? {
-        Value::ServerError(error) => Err(error.into()),
-        value => Ok(value),
+    pub async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+        self.pipe.send(command).await
     }
 }
 

@@ -1,11 +1,10 @@
 //! Why a command got no answer: a bounded reason that can be a label, and the text for the log.
 
-use std::error::Error as _;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use exporter_kit::collector::{CollectError, Outcome};
-use redis::{ErrorKind, RedisError};
+use redis::ServerError;
 
 /// The closed set of reasons a target, or one command, failed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +58,17 @@ impl Reason {
         matches!(self, Reason::Noperm | Reason::UnknownCommand)
     }
 
+    /// The reason behind an error of the socket or of TLS.
+    pub fn of_io(error: &io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
+        match error.kind() {
+            _ if tls => Reason::Tls,
+            ErrorKind::TimedOut => Reason::Timeout,
+            ErrorKind::InvalidData => Reason::Protocol,
+            _ => Reason::Refused,
+        }
+    }
+
     /// The reason behind an error line of the server, such as `NOAUTH Authentication required.`
     fn of_reply(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
@@ -84,6 +94,53 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Why a command has no value.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The class of the failure.
+    pub reason: Reason,
+    /// What the server or the system said. Holds no secret.
+    pub text: String,
+    /// The connection ended before the reply came, so that a new one may help.
+    pub lost: bool,
+}
+
+impl Failure {
+    /// What the server answered.
+    pub fn answer(error: &ServerError) -> Self {
+        let text = [error.code(), error.details().unwrap_or_default()].join(" ");
+        Self { reason: Reason::of_reply(&text), text: text.trim_end().to_owned(), lost: false }
+    }
+
+    /// How the connection ended.
+    pub fn lost(error: &io::Error) -> Self {
+        let text = match error.kind() {
+            ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+            _ => error.to_string(),
+        };
+        Self { reason: Reason::of_io(error), text, lost: true }
+    }
+
+    /// The same, of a login that was refused. What the server says of it is not shown: one that does not know the command
+    /// repeats its arguments.
+    pub fn of_login(self) -> Self {
+        match self.reason {
+            Reason::Maxclients | Reason::Loading => self,
+            _ if self.lost => self,
+            _ => Self {
+                reason: Reason::Auth,
+                text: "the server refused user or password".to_owned(),
+                lost: false,
+            },
+        }
+    }
+
+    /// The same as an error of what was being done.
+    pub fn of(self, what: &'static str) -> ReplyError {
+        ReplyError { reason: self.reason, what, text: self.text }
     }
 }
 
@@ -114,27 +171,6 @@ impl ReplyError {
     pub fn is_answer(&self) -> bool {
         !matches!(self.reason, Reason::Refused | Reason::Dns | Reason::Tls | Reason::Timeout)
     }
-
-    /// Classifies an error of the client library that came while `what` was being done.
-    pub fn new(what: &'static str, error: &RedisError) -> Self {
-        let text = match (error.code(), error.detail()) {
-            (Some(code), Some(detail)) if !detail.starts_with(code) => format!("{code} {detail}"),
-            (_, Some(detail)) => detail.to_owned(),
-            (Some(code), None) => code.to_owned(),
-            (None, None) => error.to_string(),
-        };
-        let reason = match error.kind() {
-            _ if error.is_timeout() => Reason::Timeout,
-            ErrorKind::AuthenticationFailed => match Reason::of_reply(&text) {
-                Reason::Maxclients => Reason::Maxclients,
-                Reason::Loading => Reason::Loading,
-                _ => Reason::Auth,
-            },
-            ErrorKind::Io | ErrorKind::InvalidClientConfig => io_reason(error),
-            _ => Reason::of_reply(&text),
-        };
-        Self { reason, what, text }
-    }
 }
 
 impl From<ReplyError> for CollectError {
@@ -149,39 +185,6 @@ impl From<ReplyError> for CollectError {
             Reason::Loading | Reason::Busy | Reason::Masterdown | Reason::Protocol => Outcome::Error,
         };
         CollectError::new(outcome, error.to_string())
-    }
-}
-
-/// The reason behind an error of the socket, the resolver or the TLS layer.
-fn io_reason(error: &RedisError) -> Reason {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if cause.downcast_ref::<rustls::Error>().is_some() {
-            return Reason::Tls;
-        }
-        // io::Error hides what it wraps from source(); get_ref shows it.
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            if io.get_ref().is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some()) {
-                return Reason::Tls;
-            }
-            if io.kind() == io::ErrorKind::TimedOut {
-                return Reason::Timeout;
-            }
-        }
-        source = cause.source();
-    }
-    let text = error.to_string().to_ascii_lowercase();
-    if text.contains("lookup address")
-        || text.contains("name resolution")
-        || text.contains("no address found")
-    {
-        Reason::Dns
-    } else if text.contains("certificate") || text.contains("tls") {
-        Reason::Tls
-    } else if error.kind() == ErrorKind::Io {
-        Reason::Refused
-    } else {
-        Reason::Protocol
     }
 }
 

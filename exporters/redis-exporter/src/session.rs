@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::collectors::{Answers, Replies, Reply};
 use crate::connection::{Link, Target};
-use crate::error::{Reason, ReplyError};
+use crate::error::{Failure, Reason, ReplyError};
 use crate::info::Info;
 use crate::request::{self, Request, Server, into_text};
 
@@ -209,9 +209,9 @@ impl Session {
             self.overdue.store(true, Ordering::Relaxed);
             return Err(ReplyError::timeout(what));
         };
-        select.map_err(|error| ReplyError::new("SELECT", &error))?;
+        select.map_err(|failure| failure.of("SELECT"))?;
         *selected = Some(database);
-        Ok(replies.into_iter().map(|reply| reply.map_err(|error| ReplyError::new(what, &error))).collect())
+        Ok(replies.into_iter().map(|reply| reply.map_err(|failure| failure.of(what))).collect())
     }
 
     /// One reply, whatever the server is.
@@ -244,43 +244,22 @@ impl Session {
     /// Sends a request. When the connection was kept and turns out to be dead, it is sent once more on a new one.
     async fn execute(&self, request: &Request) -> Result<Value, ReplyError> {
         let command = request.command(self.target.options());
-        let reply = self.send(&self.link, request, &command).await;
         let kept = self.link.made() < self.opened;
-        let Err(Failure::Dropped(error)) = reply else { return reply.map_err(Failure::into_inner) };
-        if !kept {
-            return Err(error);
+        let mut reply = self.send(&self.link, &command).await;
+        if kept && matches!(&reply, Some(Err(failure)) if failure.lost) {
+            let again = || self.target.link(Some(self.link.number()), self.deadline);
+            let link = self.second.get_or_init(again).await.as_ref().map_err(Clone::clone)?;
+            reply = self.send(link, &command).await;
         }
-        let again = || self.target.link(Some(self.link.number()), self.deadline);
-        let link = self.second.get_or_init(again).await.as_ref().map_err(Clone::clone)?;
-        self.send(link, request, &command).await.map_err(Failure::into_inner)
-    }
-
-    async fn send(&self, link: &Link, request: &Request, command: &Cmd) -> Result<Value, Failure> {
-        match timeout_at(self.deadline, link.send(command)).await {
-            Ok(Ok(value)) => Ok(value),
-            // A connection that ended inside a reply is an error of the parser.
-            Ok(Err(error)) if error.is_connection_dropped() || error.is_unrecoverable_error() => {
-                Err(Failure::Dropped(ReplyError::new(request.name(), &error)))
-            }
-            Ok(Err(error)) => Err(Failure::Answered(ReplyError::new(request.name(), &error))),
-            Err(_) => Err(Failure::Answered(ReplyError::timeout(request.name()))),
+        match reply {
+            Some(reply) => reply.map_err(|failure| failure.of(request.name())),
+            None => Err(ReplyError::timeout(request.name())),
         }
     }
-}
 
-/// Why there is no reply.
-enum Failure {
-    /// The connection ended before the reply came.
-    Dropped(ReplyError),
-    /// Anything that a new connection would not mend.
-    Answered(ReplyError),
-}
-
-impl Failure {
-    fn into_inner(self) -> ReplyError {
-        match self {
-            Failure::Dropped(error) | Failure::Answered(error) => error,
-        }
+    /// The reply to a command, if it comes before the deadline.
+    async fn send(&self, link: &Link, command: &Cmd) -> Option<Result<Value, Failure>> {
+        timeout_at(self.deadline, link.send(command)).await.ok()
     }
 }
 

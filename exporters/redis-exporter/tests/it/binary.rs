@@ -127,7 +127,7 @@ async fn a_wrong_password_is_in_the_log_and_the_password_is_not() {
     assert_eq!(unknown.status, 400);
     assert!(unknown.text.contains("nonsense"), "{}", unknown.text);
     let log = exporter.process.log();
-    assert!(log.contains("Password authentication failed") && !log.contains(SECRET), "{log}");
+    assert!(log.contains("refused user or password") && !log.contains(SECRET), "{log}");
 }
 
 #[tokio::test]

@@ -1,0 +1,302 @@
+//! Sans-IO decoder of RESP2 and RESP3, the protocol that servers answer in. It goes on where it stopped when more bytes
+//! come, and has no recursion.
+
+use std::borrow::Cow;
+
+use memchr::memchr;
+use redis::{Value, VerbatimFormat};
+
+/// How deep replies may be nested: what drops a value is recursive.
+const MAX_DEPTH: usize = 100;
+
+/// How long a line may be. Texts of any length are sent with their size ahead.
+const MAX_LINE: usize = 64 * 1024;
+
+/// What Redis sends at most in one text (`proto-max-bulk-len`).
+const MAX_TEXT: i64 = 512 * 1024 * 1024;
+
+/// What came is no reply: the connection is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("what the server sends is no RESP: {0}")]
+pub(crate) struct Malformed(&'static str);
+
+/// Replies out of a stream of bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    /// Those whose last item has not come yet, the outermost first.
+    open: Vec<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    kind: Kind,
+    count: usize,
+    items: Vec<Value>,
+}
+
+/// What consists of items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Array,
+    Set,
+    Map,
+    /// What is said beside a reply: nobody here asks for any of it.
+    Aside,
+}
+
+/// What begins at some byte.
+enum Part {
+    Value(Value),
+    Open(Kind, usize),
+}
+
+impl Decoder {
+    /// The next reply of `input`; `None` when its end has not come yet. `used` is how many bytes of `input` are done with,
+    /// and moves on.
+    pub(crate) fn next(&mut self, input: &[u8], used: &mut usize) -> Result<Option<Value>, Malformed> {
+        loop {
+            let Some((part, length)) = part(&input[*used..])? else { return Ok(None) };
+            *used += length;
+            let mut value = match part {
+                Part::Value(value) => Some(value),
+                Part::Open(kind, 0) => kind.close(Vec::new()),
+                Part::Open(..) if self.open.len() == MAX_DEPTH => return Err(Malformed("nested too deep")),
+                Part::Open(kind, count) => {
+                    // Each item takes four bytes at least but for nulls: a count alone reserves nothing.
+                    let room = count.min((input.len() - *used) / 4 + 1);
+                    self.open.push(Open { kind, count, items: Vec::with_capacity(room) });
+                    continue;
+                }
+            };
+            // Ends whatever this was the last item of.
+            while let Some(item) = value.take() {
+                let Some(open) = self.open.last_mut() else { return Ok(Some(item)) };
+                open.items.push(item);
+                if open.items.len() == open.count {
+                    value = self.open.pop().and_then(|open| open.kind.close(open.items));
+                }
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// The value of these items, if it has one.
+    fn close(self, items: Vec<Value>) -> Option<Value> {
+        match self {
+            Kind::Array => Some(Value::Array(items)),
+            Kind::Set => Some(Value::Set(items)),
+            Kind::Map => {
+                let mut items = items.into_iter();
+                let pairs = std::iter::from_fn(|| Some((items.next()?, items.next()?)));
+                Some(Value::Map(pairs.collect()))
+            }
+            Kind::Aside => None,
+        }
+    }
+}
+
+/// What stands at the start of `input`, and how long it is; `None` when not all of it is there.
+fn part(input: &[u8]) -> Result<Option<(Part, usize)>, Malformed> {
+    let Some(end) = memchr(b'\n', input) else {
+        return if input.len() > MAX_LINE { Err(Malformed("a line does not end")) } else { Ok(None) };
+    };
+    let [kind, line @ .., b'\r'] = &input[..end] else { return Err(Malformed("a line is empty")) };
+    let after = end + 1;
+    let value = match kind {
+        b'+' if line == b"OK" => Value::Okay,
+        b'+' => Value::SimpleString(text(line).into_owned()),
+        b':' => Value::Int(whole(line)?),
+        b',' => Value::Double(text(line).parse().map_err(|_| Malformed("not a number"))?),
+        b'#' => Value::Boolean(line == b"t"),
+        b'(' => Value::BigNumber(line.to_vec()),
+        b'_' => Value::Nil,
+        b'-' => error(line)?,
+        b'*' | b'~' | b'%' | b'|' | b'>' => {
+            let (kind, items) = match kind {
+                b'*' => (Kind::Array, 1),
+                b'~' => (Kind::Set, 1),
+                b'%' => (Kind::Map, 2),
+                b'|' => (Kind::Aside, 2),
+                _ => (Kind::Aside, 1),
+            };
+            let count = whole(line)?;
+            if count == -1 {
+                return Ok(Some((Part::Value(Value::Nil), after)));
+            }
+            let count = usize::try_from(count).ok().and_then(|count| count.checked_mul(items));
+            return Ok(Some((Part::Open(kind, count.ok_or(Malformed("not a count"))?), after)));
+        }
+        b'$' | b'=' | b'!' => {
+            let size = whole(line)?;
+            if size == -1 {
+                return Ok(Some((Part::Value(Value::Nil), after)));
+            }
+            let size = usize::try_from(size.min(MAX_TEXT + 1)).map_err(|_| Malformed("not a size"))?;
+            if size > MAX_TEXT as usize {
+                return Err(Malformed("a text is too long"));
+            }
+            let Some(text) = input.get(after..after + size + 2) else { return Ok(None) };
+            let Some(text) = text.strip_suffix(b"\r\n") else {
+                return Err(Malformed("a text has another size"));
+            };
+            let value = match kind {
+                b'$' => Value::BulkString(text.to_vec()),
+                b'=' => verbatim(text),
+                _ => error(text)?,
+            };
+            return Ok(Some((Part::Value(value), after + size + 2)));
+        }
+        _ => return Err(Malformed("unknown kind of reply")),
+    };
+    Ok(Some((Part::Value(value), after)))
+}
+
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+fn whole(line: &[u8]) -> Result<i64, Malformed> {
+    std::str::from_utf8(line).ok().and_then(|line| line.parse().ok()).ok_or(Malformed("not a whole number"))
+}
+
+/// A text with three characters of its format and a colon ahead.
+fn verbatim(bytes: &[u8]) -> Value {
+    let text = text(bytes);
+    let (_, text) = text.split_once(':').unwrap_or(("", &text));
+    Value::VerbatimString { format: VerbatimFormat::Text, text: text.to_owned() }
+}
+
+/// Only the library can make its errors.
+fn error(line: &[u8]) -> Result<Value, Malformed> {
+    let line = text(line).replace(['\r', '\n'], " ");
+    redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).map_err(|_| Malformed("not an error"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::tests::value;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    /// All replies of what comes in pieces of this size.
+    fn replies(bytes: &[u8], size: usize) -> Result<Vec<Value>, Malformed> {
+        let (mut decoder, mut input, mut replies) = (Decoder::default(), Vec::new(), Vec::new());
+        for piece in bytes.chunks(size.max(1)) {
+            input.extend_from_slice(piece);
+            let mut used = 0;
+            while let Some(reply) = decoder.next(&input, &mut used)? {
+                replies.push(reply);
+            }
+            input.drain(..used);
+        }
+        Ok(replies)
+    }
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    /// As a server writes it.
+    fn encode(value: &Value, out: &mut Vec<u8>) {
+        let sized = |out: &mut Vec<u8>, kind: char, text: &[u8]| {
+            out.extend(format!("{kind}{}\r\n", text.len()).as_bytes());
+            out.extend(text);
+            out.extend(b"\r\n");
+        };
+        let open = |out: &mut Vec<u8>, kind: char, count: usize| {
+            out.extend(format!("{kind}{count}\r\n").as_bytes());
+        };
+        match value {
+            Value::Nil => out.extend(b"_\r\n"),
+            Value::Okay => out.extend(b"+OK\r\n"),
+            Value::Int(number) => out.extend(format!(":{number}\r\n").as_bytes()),
+            Value::Double(number) => out.extend(format!(",{number}\r\n").as_bytes()),
+            Value::BulkString(text) => sized(out, '$', text),
+            Value::SimpleString(text) => sized(out, '=', format!("txt:{text}").as_bytes()),
+            Value::Array(items) => {
+                open(out, '*', items.len());
+                items.iter().for_each(|item| encode(item, out));
+            }
+            Value::Map(pairs) => {
+                open(out, '%', pairs.len());
+                pairs.iter().flat_map(|(key, value)| [key, value]).for_each(|item| encode(item, out));
+            }
+            other => panic!("{other:?} is no reply of these tests"),
+        }
+    }
+
+    #[rstest]
+    #[case("+PONG\r\n", Value::SimpleString("PONG".into()))]
+    #[case(":-7\r\n", Value::Int(-7))]
+    #[case("$-1\r\n", Value::Nil)]
+    #[case("*-1\r\n", Value::Nil)]
+    #[case("$4\r\na\r\nb\r\n", bulk("a\r\nb"))]
+    #[case("#t\r\n", Value::Boolean(true))]
+    #[case(",-inf\r\n", Value::Double(f64::NEG_INFINITY))]
+    #[case("(123\r\n", Value::BigNumber(b"123".to_vec()))]
+    #[case("*2\r\n*0\r\n*1\r\n$0\r\n\r\n", Value::Array(vec![Value::Array(vec![]), Value::Array(vec![bulk("")])]))]
+    #[case("~1\r\n:1\r\n", Value::Set(vec![Value::Int(1)]))]
+    #[case("%1\r\n+a\r\n:1\r\n", Value::Map(vec![(Value::SimpleString("a".into()), Value::Int(1))]))]
+    #[case("|1\r\n+ttl\r\n:1\r\n*1\r\n|1\r\n+a\r\n+b\r\n:2\r\n", Value::Array(vec![Value::Int(2)]))]
+    #[case(">2\r\n+invalidate\r\n*0\r\n+OK\r\n", Value::Okay)]
+    fn each_kind_is_read_in_pieces_of_any_size(#[case] text: &str, #[case] expected: Value) {
+        for size in 1..=text.len() {
+            assert_eq!(replies(text.as_bytes(), size), Ok(vec![expected.clone()]), "{size}");
+        }
+    }
+
+    #[test]
+    fn errors_are_values_wherever_they_stand() {
+        let text = "*2\r\n-NOPERM no\r\n!5\r\nERR x\r\n-MASTERDOWN\r\n";
+        let shown = format!("{:?}", replies(text.as_bytes(), 3).unwrap());
+        let expected =
+            "[array([Server error: `NOPERM: no`, Server error: `ERR: x`]), Server error: `MASTERDOWN`]";
+        assert_eq!(shown, expected);
+    }
+
+    #[rstest]
+    #[case("\r\n")]
+    #[case("hello\r\n")]
+    #[case(":1x\r\n")]
+    #[case("$-2\r\n")]
+    #[case("*-2\r\n")]
+    #[case("$1\r\nabc\r\n")]
+    #[case("$9999999999\r\n")]
+    #[case("%-3\r\n")]
+    fn what_is_no_reply_is_an_error(#[case] text: &str) {
+        assert!(replies(text.as_bytes(), text.len()).is_err());
+    }
+
+    #[test]
+    fn depth_counts_and_lines_are_bounded() {
+        assert_eq!(replies(&b"*1\r\n".repeat(MAX_DEPTH + 1), 7), Err(Malformed("nested too deep")));
+        assert_eq!(replies(&b"+".repeat(MAX_LINE + 2), MAX_LINE), Err(Malformed("a line does not end")));
+        // Waits for more, without room for as many.
+        assert_eq!(replies(b"*9223372036854775807\r\n:1\r\n", 5), Ok(vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_read_alike_in_any_pieces(
+            bytes in proptest::collection::vec(prop_oneof![
+                9 => proptest::sample::select(b"*$+-:,_#!=(%~>|\r\n\r\n\r\n0123456789ab".to_vec()),
+                1 => any::<u8>(),
+            ], 0..200),
+            size in 1usize..20,
+        ) {
+            let (whole, pieces) = (replies(&bytes, bytes.len()), replies(&bytes, size));
+            prop_assert_eq!(format!("{whole:?}"), format!("{pieces:?}"));
+        }
+
+        #[test]
+        fn replies_are_read_as_the_library_reads_them(value in value(), size in 1usize..64) {
+            let mut bytes = Vec::new();
+            encode(&value, &mut bytes);
+            let library = redis::parse_redis_value(&bytes).unwrap();
+            // NaN equals nothing.
+            prop_assert_eq!(format!("{:?}", replies(&bytes, size).unwrap()), format!("{:?}", [library]));
+        }
+    }
+}
