@@ -23,8 +23,6 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Failure> {
     log::init(cli.web.log_level, cli.web.log_format).or_failed()?;
-    // More than one provider may be compiled in; without a choice TLS would panic. An earlier choice stands.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let options = Arc::new(cli.options().or_misconfigured()?);
     let target = cli.target(&options).or_misconfigured()?.map(Arc::new);
     if cli.action().is_some() || cli.report_unmapped() {

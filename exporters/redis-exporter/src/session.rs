@@ -108,9 +108,9 @@ impl Session {
             join(self.read_facts(), self.ask_all(early)).await
         };
         let facts = facts?;
-        let mut late = requests(&facts.server);
-        late.retain(|request| !replies.contains_key(request));
-        if !late.is_empty() {
+        if self.known.as_ref() != Some(&facts.server) {
+            let mut late = requests(&facts.server);
+            late.retain(|request| !replies.contains_key(request));
             replies.extend(self.ask_all(late).await);
         }
         Ok(Replies {

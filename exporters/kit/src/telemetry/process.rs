@@ -3,9 +3,9 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use exposition::{Desc, Snapshot};
+use exposition::{Column, Desc, Shape, Snapshot};
 use nix::unistd::{SysconfVar, sysconf};
 
 /// Length of a tick of `/proc/self/stat`: `USER_HZ` is 100 on every architecture Linux runs on today.
@@ -33,6 +33,10 @@ static SENT: Desc = Desc::counter(
     "Number of bytes sent by the process over the network.",
 );
 
+/// In the order of [`Process::append`]'s values.
+static FAMILIES: [&Desc; 9] =
+    [&CPU, &MAX_FDS, &OPEN_FDS, &RESIDENT, &VIRTUAL, &VIRTUAL_MAX, &START, &RECEIVED, &SENT];
+
 /// This process now. What `/proc` does not tell is left out; without `/proc` the snapshot is empty.
 ///
 /// The network families count the whole network namespace (`/proc/self/net/netstat`), as client_golang's do.
@@ -51,6 +55,8 @@ pub fn append(snapshot: &mut Snapshot) {
 /// What is kept between two looks: files, which are read from their start each time, and what does not change while
 /// the process runs.
 struct Process {
+    shape: Arc<Shape>,
+    columns: [Column; 9],
     stat: Option<File>,
     netstat: Option<File>,
     fds: PathBuf,
@@ -67,7 +73,11 @@ struct Process {
 impl Process {
     fn open(proc: &Path) -> Process {
         let limits = fs::read_to_string(proc.join("self/limits")).unwrap_or_default();
+        let mut shape = Shape::new(&[]);
+        let columns = FAMILIES.map(|desc| shape.column(desc));
         Process {
+            shape: Arc::new(shape),
+            columns,
             stat: File::open(proc.join("self/stat")).ok(),
             netstat: File::open(proc.join("self/net/netstat")).ok(),
             fds: proc.join("self/fd"),
@@ -81,23 +91,22 @@ impl Process {
 
     fn append(&self, snapshot: &mut Snapshot) {
         let stat = self.read(self.stat.as_ref(), Stat::read);
-        let octets = |text: &str| Some((octets(text, "InOctets"), octets(text, "OutOctets")));
-        let (received, sent) = self.read(self.netstat.as_ref(), octets).unwrap_or_default();
-        let samples = [
-            (&CPU, stat.as_ref().map(|stat| stat.cpu_ticks / TICKS_PER_SECOND)),
-            (&MAX_FDS, self.max_fds),
-            (&OPEN_FDS, open_fds(&self.fds)),
-            (&RESIDENT, stat.as_ref().and_then(|stat| Some(stat.resident_pages * self.page_size?))),
-            (&VIRTUAL, stat.as_ref().map(|stat| stat.virtual_bytes)),
-            (&VIRTUAL_MAX, self.max_virtual),
-            (&START, stat.and_then(|stat| Some(self.boot_time? + stat.start_ticks / TICKS_PER_SECOND))),
-            (&RECEIVED, received),
-            (&SENT, sent),
+        let (received, sent) = self.read(self.netstat.as_ref(), octets).unzip();
+        let values = [
+            stat.as_ref().map(|stat| stat.cpu_ticks / TICKS_PER_SECOND),
+            self.max_fds,
+            open_fds(&self.fds),
+            stat.as_ref().and_then(|stat| Some(stat.resident_pages * self.page_size?)),
+            stat.as_ref().map(|stat| stat.virtual_bytes),
+            self.max_virtual,
+            stat.and_then(|stat| Some(self.boot_time? + stat.start_ticks / TICKS_PER_SECOND)),
+            received,
+            sent,
         ];
-        for (desc, value) in samples {
-            if let Some(value) = value {
-                snapshot.sample(desc, value);
-            }
+        let table = snapshot.table_of(&self.shape);
+        let mut row = table.row(&[]);
+        for (column, value) in self.columns.iter().zip(values) {
+            row.set_some(*column, value);
         }
     }
 
@@ -132,8 +141,12 @@ impl Stat {
     fn read(text: &str) -> Option<Self> {
         // The second field, the program's name, may hold spaces and parentheses.
         let (_, tail) = text.rsplit_once(')')?;
-        // Fields by the manual's numbers, of which the tail starts at 3.
-        let field = |number: usize| tail.split_ascii_whitespace().nth(number - 3)?.parse::<f64>().ok();
+        // Fields by the manual's numbers, ascending; the tail starts at 3.
+        let (mut fields, mut next) = (tail.split_ascii_whitespace(), 3_usize);
+        let mut field = |number| {
+            let skipped = number - std::mem::replace(&mut next, number + 1);
+            fields.nth(skipped)?.parse::<f64>().ok()
+        };
         Some(Self {
             cpu_ticks: field(14)? + field(15)?,
             start_ticks: field(22)?,
@@ -153,12 +166,13 @@ fn soft_limit(limits: &str, name: &str) -> Option<f64> {
     if value == "unlimited" { Some(UNLIMITED) } else { value.parse().ok() }
 }
 
-/// A field of netstat's `IpExt:` pair of lines: names, then values.
-fn octets(netstat: &str, name: &str) -> Option<f64> {
+/// Bytes in and out, from netstat's `IpExt:` pair of lines: names, then values.
+fn octets(netstat: &str) -> Option<(f64, f64)> {
     let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt:"));
     let (names, values) = (lines.next()?, lines.next()?);
-    let index = names.split_ascii_whitespace().position(|one| one == name)?;
-    values.split_ascii_whitespace().nth(index)?.parse().ok()
+    let mut fields = names.split_ascii_whitespace().zip(values.split_ascii_whitespace());
+    let mut value = |name| fields.find(|field| field.0 == name)?.1.parse().ok();
+    Some((value("InOctets")?, value("OutOctets")?))
 }
 
 #[cfg(test)]
@@ -176,7 +190,7 @@ mod tests {
     fn this_process_has_the_nine_families() {
         let page = page(&collect());
         let names: Vec<_> = page.families.iter().map(|family| family.name.as_str()).collect();
-        for desc in [&CPU, &MAX_FDS, &OPEN_FDS, &RESIDENT, &VIRTUAL, &VIRTUAL_MAX, &START, &RECEIVED, &SENT] {
+        for desc in FAMILIES {
             assert!(names.contains(&desc.name.as_ref()), "{} is missing in {names:?}", desc.name);
         }
         assert_eq!(names.len(), 9);
@@ -207,7 +221,7 @@ mod tests {
         assert_eq!(soft_limit(limits, "Max open files"), Some(1024.0));
         assert_eq!(soft_limit(limits, "Max address space"), Some(18_446_744_073_709_551_615.0));
         let netstat = "TcpExt: A\nTcpExt: 1\nIpExt: X InOctets OutOctets\nIpExt: 1 20 30\n";
-        assert_eq!((octets(netstat, "InOctets"), octets(netstat, "OutOctets")), (Some(20.0), Some(30.0)));
+        assert_eq!(octets(netstat), Some((20.0, 30.0)));
         assert_eq!(boot_time("cpu 1\nbtime 1700000000\n"), Some(1_700_000_000.0));
     }
 
@@ -222,7 +236,7 @@ mod tests {
         #[test]
         fn any_text_is_read_or_left_out(text in any::<String>()) {
             let _ = (Stat::read(&text), boot_time(&text));
-            let _ = (soft_limit(&text, ""), octets(&text, "InOctets"));
+            let _ = (soft_limit(&text, ""), octets(&text));
         }
     }
 }
