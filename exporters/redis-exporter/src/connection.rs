@@ -15,6 +15,7 @@ use crate::dial;
 use crate::error::{Failure, Reason, ReplyError};
 use crate::info::Info;
 use crate::options::Options;
+use crate::outline::Outline;
 use crate::pipe::Pipe;
 use crate::request::{Request, Server, words};
 use crate::slots::Slots;
@@ -42,6 +43,8 @@ struct State {
     made: u64,
     /// What INFO last said on the kept connection.
     server: Option<Arc<Server>>,
+    /// Of what INFO last said.
+    outline: Arc<Outline>,
     refused: Refused,
     started: Option<(String, f64)>,
     /// The connection that was made ready for reading keys: its number, and whether that of a replica.
@@ -125,7 +128,13 @@ impl Target {
         let started = known.map(|(_, started)| *started).or_else(|| start_time(info));
         state.started = started.map(|started| (server.run_id.clone(), started));
         state.server = Some(Arc::clone(&server));
+        state.outline = Arc::clone(info.outline());
         (server, started)
+    }
+
+    /// The outline of what INFO last said.
+    pub fn outline(&self) -> Arc<Outline> {
+        Arc::clone(&self.state().outline)
     }
 
     /// The refusal of a command that is still believed.

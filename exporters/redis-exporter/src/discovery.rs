@@ -149,8 +149,7 @@ impl Finder<'_> {
     ) -> Result<(), ReplyError> {
         for entry in items(reply).ok_or_else(|| ReplyError::unexpected(request.name()))? {
             let fields = texts(request, entry)?;
-            let get =
-                |key| fields.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value.as_str());
+            let get = |key| fields.iter().find(|(name, _)| name == key).map_or("", |(_, value)| &**value);
             if get("flags").split(',').any(|flag| DOWN.contains(&flag)) {
                 continue;
             }

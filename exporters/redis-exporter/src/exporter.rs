@@ -8,7 +8,7 @@ use std::time::Duration;
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome};
 use exporter_kit::scrape::{Pass, Ran, Source};
 use exporter_kit::telemetry::log::Throttle;
-use exposition::{Desc, Kind, Snapshot};
+use exposition::{Column, Kind, Shape, Snapshot, SummaryColumns};
 use tokio::time::Instant;
 
 use crate::collectors::{self, ping};
@@ -47,54 +47,96 @@ struct State {
     role: String,
 }
 
+/// Each table with its columns.
 struct Families {
-    up: Desc,
-    last_error: Desc,
-    last_duration: Desc,
-    connect_time: Desc,
-    ping_time: Option<Desc>,
-    scrapes: Desc,
-    scrape_duration: Desc,
-    request_errors: Desc,
-    key_groups: Desc,
-    connections: Desc,
-    outcome: Desc,
-    collector_duration: Desc,
+    /// Of the scrape, with the role label.
+    scrape: Arc<Shape>,
+    last_duration: Column,
+    up: Column,
+    key_groups: Column,
+    error: Arc<Shape>,
+    last_error: Column,
+    /// Of the exporter, without it.
+    exporter: Arc<Shape>,
+    connect_time: Column,
+    ping_time: Option<Column>,
+    scrapes: Column,
+    request_errors: Column,
+    scrape_duration: SummaryColumns,
+    connections: Column,
+    durations: Arc<Shape>,
+    collector_duration: Column,
+    outcomes: Arc<Shape>,
+    outcome: Column,
 }
 
 impl Families {
     fn new(options: &Options) -> Self {
+        let [mut scrape, mut exporter] = [(); 2].map(|()| Shape::new(&[]));
+        let (mut error, mut durations) = (Shape::new(&["err"]), Shape::new(&["collector"]));
+        let mut outcomes = Shape::new(&["collector", "outcome"]);
+        let gauge = |shape: &mut Shape, family, help| shape.column(&options.gauge(family, help));
+        let counter = |shape: &mut Shape, family, help| shape.column(&options.counter(family, help));
         Self {
-            up: options.gauge("up", "Whether the server answered INFO in this scrape."),
-            last_error: options
-                .gauge("exporter_last_scrape_error", "Whether this scrape failed, and the reason."),
-            last_duration: options
-                .gauge("exporter_last_scrape_duration_seconds", "How long this scrape took."),
-            connect_time: options.gauge(
+            last_duration: gauge(
+                &mut scrape,
+                "exporter_last_scrape_duration_seconds",
+                "How long this scrape took.",
+            ),
+            up: gauge(&mut scrape, "up", "Whether the server answered INFO in this scrape."),
+            key_groups: gauge(
+                &mut scrape,
+                "last_key_groups_scrape_duration_milliseconds",
+                "How long counting keys by group took in this scrape; 0 when it is off or done in the background.",
+            ),
+            last_error: gauge(
+                &mut error,
+                "exporter_last_scrape_error",
+                "Whether this scrape failed, and the reason.",
+            ),
+            connect_time: gauge(
+                &mut exporter,
                 "exporter_last_scrape_connect_time_seconds",
                 "How long connecting took in this scrape; 0 when the connection was kept.",
             ),
             ping_time: options.features.ping.then(|| {
-                options.gauge("exporter_last_scrape_ping_time_seconds", "How long PING took in this scrape.")
+                let help = "How long PING took in this scrape.";
+                gauge(&mut exporter, "exporter_last_scrape_ping_time_seconds", help)
             }),
-            scrapes: options.counter("exporter_scrapes_total", "Scrapes of the target."),
-            scrape_duration: options.desc(
-                Kind::Summary,
-                "exporter_scrape_duration_seconds",
-                "How long scrapes of the target took.",
+            scrapes: counter(&mut exporter, "exporter_scrapes_total", "Scrapes of the target."),
+            request_errors: counter(
+                &mut exporter,
+                "target_scrape_request_errors_total",
+                "Invalid requests to /scrape.",
             ),
-            request_errors: options
-                .counter("target_scrape_request_errors_total", "Invalid requests to /scrape."),
-            key_groups: options.gauge(
-                "last_key_groups_scrape_duration_milliseconds",
-                "How long counting keys by group took in this scrape; 0 when it is off or done in the background.",
+            scrape_duration: exporter.summary(
+                &options.desc(
+                    Kind::Summary,
+                    "exporter_scrape_duration_seconds",
+                    "How long scrapes of the target took.",
+                ),
+                &[],
             ),
-            connections: options
-                .counter("exporter_connections_opened_total", "Connections made to the target."),
-            outcome: options
-                .gauge("exporter_collector_outcome", "How a collector ended in this scrape, as a label."),
-            collector_duration: options
-                .gauge("exporter_collector_duration_seconds", "How long a collector took in this scrape."),
+            connections: counter(
+                &mut exporter,
+                "exporter_connections_opened_total",
+                "Connections made to the target.",
+            ),
+            collector_duration: gauge(
+                &mut durations,
+                "exporter_collector_duration_seconds",
+                "How long a collector took in this scrape.",
+            ),
+            outcome: gauge(
+                &mut outcomes,
+                "exporter_collector_outcome",
+                "How a collector ended in this scrape, as a label.",
+            ),
+            scrape: Arc::new(scrape),
+            error: Arc::new(error),
+            exporter: Arc::new(exporter),
+            durations: Arc::new(durations),
+            outcomes: Arc::new(outcomes),
         }
     }
 }
@@ -150,48 +192,51 @@ impl Exporter {
     /// Families about this scrape of the server. They get the role label, as the server's own do.
     fn about_scrape(&self, pass: &Pass<Session>, failure: Option<&ReplyError>, page: &mut Snapshot) {
         let families = &self.families;
-        page.sample(&families.last_duration, pass.duration.as_secs_f64());
-        if self.target.is_some() {
-            page.sample(&families.up, f64::from(u8::from(failure.is_none())));
-            let table = page.table(&["err"]);
-            let column = table.column(&families.last_error);
-            let reason = failure.map_or("", |error| error.reason.as_str());
-            table.row(&[reason]).set(column, f64::from(u8::from(failure.is_some())));
-        }
         let groups = duration(pass, "key_groups").unwrap_or_default();
-        page.sample(&families.key_groups, groups.as_millis() as f64);
+        let up = self.target.is_some().then(|| f64::from(u8::from(failure.is_none())));
+        page.table_of(&families.scrape)
+            .row(&[])
+            .set(families.last_duration, pass.duration.as_secs_f64())
+            .set_some(families.up, up)
+            .set(families.key_groups, groups.as_millis() as f64);
+        if self.target.is_some() {
+            let reason = failure.map_or("", |error| error.reason.as_str());
+            let failed = f64::from(u8::from(failure.is_some()));
+            page.table_of(&families.error).row(&[reason]).set(families.last_error, failed);
+        }
     }
 
     /// Families about the exporter, which never get the role label.
-    fn about_exporter(&self, pass: &Pass<Session>, state: &State, notes: &[(&str, ReplyError)]) -> Snapshot {
+    fn about_exporter(
+        &self,
+        pass: &Pass<Session>,
+        state: &State,
+        notes: &[(&str, ReplyError)],
+        page: &mut Snapshot,
+    ) {
         let families = &self.families;
-        let mut page = Snapshot::new();
+        let corrected = !self.options.compat_1_86();
         let connect_time = pass.session.as_ref().map_or(Duration::ZERO, Session::connect_time);
-        page.sample(&families.connect_time, connect_time.as_secs_f64());
-        if let (Some(desc), Some(took)) = (&families.ping_time, duration(pass, ping::SPEC.name)) {
-            page.sample(desc, took.as_secs_f64());
+        let connections = self.target.as_ref().map(|target| target.connections_made() as f64);
+        let mut row = page.table_of(&families.exporter).row(&[]);
+        row.set(families.connect_time, connect_time.as_secs_f64())
+            .set(families.scrapes, state.scrapes as f64)
+            .set(families.request_errors, self.request_errors.load(Ordering::Relaxed) as f64)
+            .summary(&families.scrape_duration, &[], Some(state.scrapes as f64), Some(state.seconds))
+            .set_some(families.connections, connections.filter(|_| corrected));
+        if let Some(column) = families.ping_time {
+            row.set_some(column, duration(pass, ping::SPEC.name).map(|took| took.as_secs_f64()));
         }
-        page.sample(&families.scrapes, state.scrapes as f64);
-        page.sample(&families.request_errors, self.request_errors.load(Ordering::Relaxed) as f64);
-        let table = page.table(&[]);
-        let columns = table.summary(&families.scrape_duration, &[]);
-        table.row(&[]).summary(&columns, &[], Some(state.scrapes as f64), Some(state.seconds));
-        if !self.options.compat_1_86() {
-            if let Some(target) = &self.target {
-                page.sample(&families.connections, target.connections_made() as f64);
-            }
-            let table = page.table(&["collector"]);
-            let column = table.column(&families.collector_duration);
+        if corrected {
+            let table = page.table_of(&families.durations);
             for ran in &pass.collectors {
-                table.row(&[ran.name]).set(column, ran.duration.as_secs_f64());
+                table.row(&[ran.name]).set(families.collector_duration, ran.duration.as_secs_f64());
             }
-            let table = page.table(&["collector", "outcome"]);
-            let column = table.column(&families.outcome);
+            let table = page.table_of(&families.outcomes);
             for ran in &pass.collectors {
-                table.row(&[ran.name, outcome(ran, notes).as_str()]).set(column, 1.0);
+                table.row(&[ran.name, outcome(ran, notes).as_str()]).set(families.outcome, 1.0);
             }
         }
-        page
     }
 }
 
@@ -256,7 +301,7 @@ impl Source for Exporter {
         if self.options.append_role {
             page.add_labels(&[("instance_role", &state.role)]);
         }
-        page.append(self.about_exporter(&pass, &state, &notes));
+        self.about_exporter(&pass, &state, &notes, page);
         self.options.names.apply(names::CLEAN, &self.options.namespace, page);
         for (collector, error) in &notes {
             if let Some(suppressed) = self.throttle.check(collector) {

@@ -2,37 +2,23 @@
 //! `k=v,k=v` values inside them. One copy of the text is kept and everything borrows from it.
 //! Numbers follow what Go's `ParseFloat` accepts, so that a value means the same here as in redis_exporter.
 
-use std::ops::Range;
+use std::sync::Arc;
 
-use memchr::memchr2_iter;
+use crate::outline::{Outline, Values};
 
 /// A parsed reply of INFO (or CLUSTER INFO, which has no sections).
 #[derive(Debug, Clone, Default)]
 pub struct Info {
     text: String,
-    /// In the server's order; the first one is what stands before any heading.
-    sections: Vec<Section>,
-    entries: Vec<Entry>,
-}
-
-/// A heading and the places of its entries.
-#[derive(Debug, Clone, Default)]
-struct Section {
-    name: Range<usize>,
-    entries: Range<usize>,
-}
-
-/// Where a line begins, its first colon is, and it ends, without blanks around it.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    start: usize,
-    colon: usize,
-    end: usize,
+    outline: Arc<Outline>,
+    values: Values,
 }
 
 /// One line of INFO, in the order the server sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
+    /// Which line it is, for [`Info::line`] of each text with this outline.
+    pub line: usize,
     /// The heading above the line without its `# `, empty before the first heading.
     pub section: &'a str,
     /// The text before the first colon.
@@ -44,46 +30,30 @@ pub struct Field<'a> {
 impl Info {
     /// Splits the text into fields. Lines without a colon are skipped, as the server's blank lines are.
     pub fn parse(text: impl Into<String>) -> Self {
+        Self::parse_like(text, &Arc::default())
+    }
+
+    /// [Parses](Info::parse), sparing what `known`, the outline of an earlier text, tells.
+    pub fn parse_like(text: impl Into<String>, known: &Arc<Outline>) -> Self {
         let text = text.into();
-        let entries = Vec::with_capacity(text.len() / 24);
-        let mut info = Self { text: String::new(), sections: vec![Section::default()], entries };
-        let (bytes, mut start, mut colon) = (text.as_bytes(), 0, None);
-        for at in memchr2_iter(b':', b'\n', bytes) {
-            if bytes[at] == b':' {
-                colon.get_or_insert(at);
-            } else {
-                info.line(bytes, start..at, colon.take());
-                start = at + 1;
+        let (outline, values) = match known.values(&text) {
+            Some(values) => (Arc::clone(known), values),
+            None => {
+                let (outline, values) = Outline::read(&text);
+                (Arc::new(outline), values)
             }
-        }
-        info.line(bytes, start..bytes.len(), colon);
-        Self { text, ..info }
+        };
+        Self { text, outline, values }
     }
 
-    /// Takes in what is on a line, whose first colon is known.
-    fn line(&mut self, text: &[u8], line: Range<usize>, colon: Option<usize>) {
-        let after_blanks = |from: usize| line.end - text[from..line.end].trim_ascii_start().len();
-        let start = after_blanks(line.start);
-        let end = start + text[start..line.end].trim_ascii_end().len();
-        let at = self.entries.len();
-        if text[start..end].first() == Some(&b'#') {
-            let name = after_blanks(start + 1);
-            self.sections.push(Section { name: name.min(end)..end, entries: at..at });
-        } else if let (Some(colon), Some(section)) = (colon, self.sections.last_mut()) {
-            self.entries.push(Entry { start, colon, end });
-            section.entries.end = at + 1;
-        }
+    /// What there is beside the values.
+    pub fn outline(&self) -> &Arc<Outline> {
+        &self.outline
     }
 
-    fn sections(&self) -> impl Iterator<Item = (&str, &[Entry])> {
-        self.sections
-            .iter()
-            .map(|section| (&self.text[section.name.clone()], &self.entries[section.entries.clone()]))
-    }
-
-    fn field<'a>(&'a self, section: &'a str, entry: Entry) -> Field<'a> {
-        let Entry { start, colon, end } = entry;
-        Field { section, key: &self.text[start..colon], value: &self.text[colon + 1..end] }
+    /// Key and value of a line.
+    pub fn line(&self, line: usize) -> (&str, &str) {
+        (self.outline.key(line), &self.text[self.values[line].clone()])
     }
 
     /// Every field in the server's order.
@@ -96,21 +66,12 @@ impl Info {
         &'a self,
         wanted: impl Fn(&str) -> bool + 'a,
     ) -> impl Iterator<Item = Field<'a>> + 'a {
-        let sections = self.sections().filter(move |(name, _)| wanted(name));
-        sections.flat_map(|(name, entries)| entries.iter().map(|entry| self.field(name, *entry)))
-    }
-
-    /// The fields whose key begins like this, in the sections whose name is wanted.
-    pub fn fields_beginning<'a>(
-        &'a self,
-        prefix: &'a str,
-        wanted: impl Fn(&str) -> bool + 'a,
-    ) -> impl Iterator<Item = Field<'a>> + 'a {
-        let begins =
-            |entry: &&Entry| self.text.as_bytes()[entry.start..entry.colon].starts_with(prefix.as_bytes());
-        let sections = self.sections().filter(move |(name, _)| wanted(name));
-        sections.flat_map(move |(name, entries)| {
-            entries.iter().filter(begins).map(|entry| self.field(name, *entry))
+        let sections = self.outline.sections().filter(move |(name, _)| wanted(name));
+        sections.flat_map(move |(section, lines)| {
+            lines.map(move |line| {
+                let (key, value) = self.line(line);
+                Field { line, section, key, value }
+            })
         })
     }
 
@@ -121,16 +82,12 @@ impl Info {
 
     /// Whether the heading occurs, with or without fields under it.
     pub fn has_section(&self, name: &str) -> bool {
-        self.sections().skip(1).any(|(section, _)| section == name)
+        self.outline.sections().skip(1).any(|(section, _)| section == name)
     }
 
     /// The first value of a key, in whichever section it is.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let text = self.text.as_bytes();
-        let is_it = |entry: &&Entry| {
-            entry.colon - entry.start == key.len() && &text[entry.start..entry.colon] == key.as_bytes()
-        };
-        self.entries.iter().find(is_it).map(|entry| &self.text[entry.colon + 1..entry.end])
+        self.outline.find(key).map(|line| self.line(line).1)
     }
 
     /// The first value of a key as a number; absent when it is missing or not a number.
@@ -143,23 +100,23 @@ impl Info {
 pub fn parts(value: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(value);
     let pieces = std::iter::from_fn(move || {
-        let (piece, after) = split_at(rest?, b',');
-        rest = after;
-        Some(piece)
+        let text = rest?;
+        // Pieces are short, so that looking at each byte is quicker than a search.
+        let (mut equals, mut end) = (None, text.len());
+        for (at, byte) in text.bytes().enumerate() {
+            match byte {
+                b'=' if equals.is_none() => equals = Some(at),
+                b',' => {
+                    end = at;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        rest = text.get(end + 1..);
+        Some(equals.map(|equals| (&text[..equals], &text[equals + 1..end])))
     });
-    pieces.filter_map(|piece| {
-        let (name, value) = split_at(piece, b'=');
-        Some((name, value?))
-    })
-}
-
-/// What stands before an ASCII character, and after it, if it is there. Pieces are short, so that looking at each byte is
-/// quicker than `str::split`.
-fn split_at(text: &str, separator: u8) -> (&str, Option<&str>) {
-    match text.bytes().position(|byte| byte == separator) {
-        Some(at) => (&text[..at], Some(&text[at + 1..])),
-        None => (text, None),
-    }
+    pieces.flatten()
 }
 
 /// One part of a `k=v,k=v` value, by name.
@@ -167,16 +124,38 @@ pub fn part<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     parts(value).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// Integers of so many digits are floats without loss.
-const EXACT_DIGITS: usize = 15;
+/// Powers of ten that are floats without loss, as integers of so many digits are: the quotient of two such floats is the
+/// float nearest to the decimal number.
+const POWERS_OF_TEN: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
 /// The number behind a field: `ok` and `true` are 1; `fail`, `err` and `false` are 0; otherwise see [`number`].
 pub fn value(text: &str) -> Option<f64> {
-    match text {
+    short_decimal(text).or_else(|| match text {
         "ok" | "true" => Some(1.0),
         "fail" | "err" | "false" => Some(0.0),
-        _ => number(text),
+        _ => any_number(text),
+    })
+}
+
+/// A number of up to 15 digits, with or without a point, which nearly every value is.
+fn short_decimal(text: &str) -> Option<f64> {
+    if text.len() >= POWERS_OF_TEN.len() {
+        return None;
     }
+    let (mut digits, mut decimals) = (0_u64, None);
+    for (at, byte) in text.bytes().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            digits = digits * 10 + u64::from(digit);
+        } else if byte == b'.' && decimals.is_none() {
+            decimals = Some(text.len() - at - 1);
+        } else {
+            return None;
+        }
+    }
+    let has_digits = text.len() > usize::from(decimals.is_some());
+    has_digits.then(|| digits as f64 / POWERS_OF_TEN[decimals.unwrap_or_default()])
 }
 
 /// A number as Go's `ParseFloat` reads it (decimal, hexadecimal float, `inf`, `nan`, `1_000`).
@@ -184,10 +163,10 @@ pub fn value(text: &str) -> Option<f64> {
 /// Absent for anything else, for what overflows, and for an integer of 2^63 and more: servers print a
 /// size or count that went below zero as an unsigned number near 2^64, and unknown is absent, not huge.
 pub fn number(text: &str) -> Option<f64> {
-    // Nearly every value is one of these.
-    if !text.is_empty() && text.len() <= EXACT_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(text.bytes().fold(0.0, |number, digit| number * 10.0 + f64::from(digit - b'0')));
-    }
+    short_decimal(text).or_else(|| any_number(text))
+}
+
+fn any_number(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let negative = text.starts_with('-');
     if unsigned.eq_ignore_ascii_case("nan") {
@@ -347,6 +326,11 @@ mod tests {
             let info = Info::parse(format!("# Stats\r\n{text}"));
             let read: Vec<_> = info.fields().map(|f| (f.key.to_owned(), f.value.to_owned())).collect();
             prop_assert_eq!(read, lines);
+        }
+
+        #[test]
+        fn short_decimals_are_read_as_others_are(text in "[0-9]{0,9}[.]?[0-9]{0,8}") {
+            prop_assert_eq!(number(&text), any_number(&text));
         }
 
         #[test]

@@ -293,20 +293,23 @@ pub fn items(value: &Value) -> Option<&[Value]> {
 }
 
 /// Keys and values of a map, which RESP2 sends as a flat array.
-pub fn pairs(value: &Value) -> Option<Vec<(&Value, &Value)>> {
-    match value {
-        Value::Map(pairs) => Some(pairs.iter().map(|(key, value)| (key, value)).collect()),
-        Value::Array(items) if items.len() % 2 == 0 => {
-            Some(items.chunks_exact(2).map(|pair| (&pair[0], &pair[1])).collect())
-        }
-        _ => None,
-    }
+pub fn pairs(value: &Value) -> Option<impl Iterator<Item = (&Value, &Value)> + Clone> {
+    let (map, flat): (&[(Value, Value)], &[Value]) = match value {
+        Value::Map(pairs) => (pairs, &[]),
+        Value::Array(items) if items.len() % 2 == 0 => (&[], items),
+        _ => return None,
+    };
+    let flat = flat.chunks_exact(2).map(|pair| (&pair[0], &pair[1]));
+    Some(map.iter().map(|(key, value)| (key, value)).chain(flat))
 }
 
+/// Keys and values that are texts.
+pub type Texts<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// Keys and values of a map of texts, such as the reply of CONFIG GET.
-pub fn texts(request: &Request, value: &Value) -> Result<Vec<(String, String)>, ReplyError> {
+pub fn texts<'a>(request: &Request, value: &'a Value) -> Result<Texts<'a>, ReplyError> {
     let pairs = pairs(value).ok_or_else(|| ReplyError::unexpected(request.name()))?;
-    Ok(pairs.into_iter().filter_map(|(key, value)| Some((text(key)?, text(value)?))).collect())
+    Ok(pairs.filter_map(|(key, value)| Some((borrowed(key)?, borrowed(value)?))).collect())
 }
 
 #[cfg(test)]
@@ -352,7 +355,7 @@ pub(crate) mod tests {
         let map = Value::Map(vec![(bulk("maxclients"), bulk("10"))]);
         for value in [flat, map] {
             let read = texts(&Request::Config, &value).unwrap();
-            assert_eq!(read, [("maxclients".to_owned(), "10".to_owned())]);
+            assert_eq!(read, [("maxclients".into(), "10".into())]);
         }
         assert!(texts(&Request::Config, &Value::Nil).is_err());
     }

@@ -130,7 +130,8 @@ impl Session {
                 reply = self.execute(&Request::InfoPlain).await;
             }
             let unexpected = || ReplyError::unexpected(Request::Info.name());
-            let info = Arc::new(Info::parse(into_text(reply?).ok_or_else(unexpected)?));
+            let text = into_text(reply?).ok_or_else(unexpected)?;
+            let info = Arc::new(Info::parse_like(text, &self.target.outline()));
             // Without a single field nothing is known, not even that a database is empty.
             if info.fields().next().is_none() {
                 return Err(unexpected());

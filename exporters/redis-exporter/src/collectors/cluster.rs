@@ -1,15 +1,17 @@
 //! `redis_cluster_*`: the cluster as this node sees it, from CLUSTER INFO and the `cluster_*` fields of INFO.
 //! Every numeric field is a family, so that fields of newer servers appear by themselves.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
 use exposition::{Desc, Kind, Snapshot};
 
 use super::info::is_plain;
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
-use crate::info::{Field, Info, value};
+use crate::info::{Info, value};
+use crate::kept::Kept;
 use crate::options::Options;
+use crate::outline::Outline;
 use crate::request::{Request, Server, text};
 
 static SPEC: Spec =
@@ -27,11 +29,21 @@ const RENAMED: &[(&str, &str)] = &[
 pub(super) struct Cluster {
     namespace: String,
     compat: bool,
+    of_info: Kept<Arc<Outline>, Families>,
+    of_cluster_info: Kept<Arc<Outline>, Families>,
 }
+
+/// Lines of a text that are a family each.
+type Families = Arc<[(usize, Desc)]>;
 
 impl Cluster {
     pub(super) fn new(options: &Options) -> Self {
-        Self { namespace: options.namespace.clone(), compat: options.compat_1_86() }
+        Self {
+            namespace: options.namespace.clone(),
+            compat: options.compat_1_86(),
+            of_info: Kept::default(),
+            of_cluster_info: Kept::default(),
+        }
     }
 
     /// The family of a field. What CLUSTER INFO counts under `cluster_stats_` and, on Redis 8.4,
@@ -53,17 +65,20 @@ impl Cluster {
         )
     }
 
-    fn fields<'a>(
-        &self,
-        fields: impl Iterator<Item = Field<'a>>,
-        seen: &mut HashSet<String>,
-        page: &mut Snapshot,
-    ) {
-        for field in fields {
-            if let Some(value) = value(field.value)
-                && seen.insert(field.key.to_owned())
+    fn families(&self, info: &Info) -> Families {
+        let fields = info.fields_where(is_plain).filter(|field| field.key.starts_with(PREFIX));
+        fields.map(|field| (field.line, self.desc(field.key))).collect()
+    }
+
+    /// Writes the fields of a text that were not seen before.
+    fn write_fields<'a>(families: &Families, info: &'a Info, seen: &mut Vec<&'a str>, page: &mut Snapshot) {
+        for (line, desc) in families.iter() {
+            let (key, text) = info.line(*line);
+            if let Some(value) = value(text)
+                && !seen.contains(&key)
             {
-                page.sample(&self.desc(field.key), value);
+                seen.push(key);
+                page.sample(desc, value);
             }
         }
     }
@@ -80,11 +95,15 @@ impl Section for Cluster {
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
         // Valkey repeats the fields of CLUSTER INFO in INFO: each is written once.
-        let mut seen = HashSet::new();
-        self.fields(replies.info.fields_beginning(PREFIX, is_plain), &mut seen, page);
+        let mut seen = Vec::new();
+        let info = &replies.info;
+        let families = self.of_info.get(Arc::clone(info.outline()), |_| self.families(info));
+        Self::write_fields(&families, info, &mut seen, page);
         let Some(reply) = replies.get(&Request::ClusterInfo) else { return Ok(()) };
         let reply = text(reply?).ok_or_else(|| ReplyError::unexpected(Request::ClusterInfo.name()))?;
-        self.fields(Info::parse(reply).fields_beginning(PREFIX, |_| true), &mut seen, page);
+        let info = Info::parse(reply);
+        let families = self.of_cluster_info.get(Arc::clone(info.outline()), |_| self.families(&info));
+        Self::write_fields(&families, &info, &mut seen, page);
         Ok(())
     }
 }

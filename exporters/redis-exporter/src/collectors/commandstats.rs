@@ -1,7 +1,9 @@
 //! `redis_commands_total` and its siblings: calls, time, rejections and failures of each command,
 //! from INFO's Commandstats section.
 
-use exposition::{Desc, Snapshot};
+use std::sync::Arc;
+
+use exposition::{Column, Shape, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
@@ -12,21 +14,23 @@ static SPEC: Spec =
     Spec { name: "commandstats", doc: "Calls, time and failures of each command", default_enabled: true };
 
 pub(super) struct Commandstats {
-    calls: Desc,
-    seconds: Desc,
-    rejected: Desc,
-    failed: Desc,
+    shape: Arc<Shape>,
+    calls: Column,
+    seconds: Column,
+    rejected: Column,
+    failed: Column,
 }
 
 impl Commandstats {
     pub(super) fn new(options: &Options) -> Self {
+        let mut shape = Shape::new(&["cmd"]);
+        let mut counter = |family, help| shape.column(&options.counter(family, help));
         Self {
-            calls: options.counter("commands_total", "Calls of a command."),
-            seconds: options.counter("commands_duration_seconds_total", "Time spent in a command."),
-            rejected: options
-                .counter("commands_rejected_calls_total", "Calls of a command refused before it ran."),
-            failed: options
-                .counter("commands_failed_calls_total", "Calls of a command that failed while it ran."),
+            calls: counter("commands_total", "Calls of a command."),
+            seconds: counter("commands_duration_seconds_total", "Time spent in a command."),
+            rejected: counter("commands_rejected_calls_total", "Calls of a command refused before it ran."),
+            failed: counter("commands_failed_calls_total", "Calls of a command that failed while it ran."),
+            shape: Arc::new(shape),
         }
     }
 }
@@ -75,18 +79,14 @@ impl Section for Commandstats {
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
-        let table = page.table(&["cmd"]);
-        let calls = table.column(&self.calls);
-        let seconds = table.column(&self.seconds);
-        let rejected = table.column(&self.rejected);
-        let failed = table.column(&self.failed);
+        let table = page.table_of(&self.shape);
         for (command, totals) in commands(&replies.info) {
             table
                 .row(&[command])
-                .set_some(calls, totals.calls())
-                .set_some(seconds, totals.usec().map(|usec| usec / 1e6))
-                .set_some(rejected, number(totals.rejected))
-                .set_some(failed, number(totals.failed));
+                .set_some(self.calls, totals.calls())
+                .set_some(self.seconds, totals.usec().map(|usec| usec / 1e6))
+                .set_some(self.rejected, number(totals.rejected))
+                .set_some(self.failed, number(totals.failed));
         }
         Ok(())
     }

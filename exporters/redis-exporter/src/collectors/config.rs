@@ -1,13 +1,16 @@
 //! `redis_config_*`: configuration parameters, from CONFIG GET.
 
-use exposition::{Desc, Snapshot};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use exposition::{Column, Shape, Snapshot};
 use redis::Value;
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::info::number;
 use crate::options::Options;
-use crate::request::{Request, Server, is, pairs, text, texts};
+use crate::request::{Request, Server, Texts, borrowed, is, pairs, texts};
 
 static SPEC: Spec = Spec { name: "config", doc: "Configuration parameters", default_enabled: true };
 
@@ -24,9 +27,11 @@ const SECRETS: &[&str] = &["masterauth", "requirepass", "tls-key-file-pass", "tl
 
 pub(super) struct Config {
     options: Options,
-    parameters: Vec<(&'static str, Desc)>,
-    limit_bytes: Desc,
-    limit_seconds: Desc,
+    shape: Arc<Shape>,
+    parameters: Vec<(&'static str, Column)>,
+    limits: Arc<Shape>,
+    limit_bytes: Column,
+    limit_seconds: Column,
     every: Every,
 }
 
@@ -34,35 +39,40 @@ pub(super) struct Config {
 pub(super) struct Every {
     /// Parameters that hold secrets and are not shown.
     hidden: &'static [&'static str],
-    key_value: Desc,
-    value: Desc,
+    labels: Arc<Shape>,
+    key_value: Column,
+    numbers: Arc<Shape>,
+    value: Column,
 }
 
 impl Every {
     /// `prefix` begins the names of the families.
     pub(super) fn new(options: &Options, prefix: &str, secrets: &'static [&'static str]) -> Self {
+        let (mut labels, mut numbers) = (Shape::new(&["key", "value"]), Shape::new(&["key"]));
         Self {
             hidden: if options.redact_config { secrets } else { &[] },
-            key_value: options.gauge(
+            key_value: labels.column(&options.gauge(
                 &format!("{prefix}_key_value"),
                 "A configuration parameter as a label; the value is 1.",
+            )),
+            value: numbers.column(
+                &options.gauge(&format!("{prefix}_value"), "A configuration parameter that is a number."),
             ),
-            value: options.gauge(&format!("{prefix}_value"), "A configuration parameter that is a number."),
+            labels: Arc::new(labels),
+            numbers: Arc::new(numbers),
         }
     }
 
-    pub(super) fn write(&self, pairs: &[(String, String)], page: &mut Snapshot) {
-        let shown = || pairs.iter().filter(|(key, _)| !self.hidden.contains(&key.as_str()));
-        let table = page.table(&["key", "value"]);
-        let column = table.column(&self.key_value);
+    pub(super) fn write(&self, pairs: &Texts<'_>, page: &mut Snapshot) {
+        let shown = || pairs.iter().filter(|(key, _)| !self.hidden.contains(&&**key));
+        let table = page.table_of(&self.labels);
         for (key, value) in shown() {
-            table.row(&[key, value]).set(column, 1.0);
+            table.row(&[key, value]).set(self.key_value, 1.0);
         }
-        let table = page.table(&["key"]);
-        let column = table.column(&self.value);
+        let table = page.table_of(&self.numbers);
         for (key, value) in shown() {
             if let Some(value) = number(value) {
-                table.row(&[key]).set(column, value);
+                table.row(&[key]).set(self.value, value);
             }
         }
     }
@@ -70,43 +80,50 @@ impl Every {
 
 impl Config {
     pub(super) fn new(options: &Options) -> Self {
-        let desc = |(parameter, family): &(&'static str, &str)| {
-            (*parameter, options.gauge(family, &format!("Configuration parameter {parameter}.")))
+        let (mut shape, mut limits) = (Shape::new(&[]), Shape::new(&["class", "limit"]));
+        let parameter = |(parameter, family): &(&'static str, &str)| {
+            let desc = options.gauge(family, &format!("Configuration parameter {parameter}."));
+            (*parameter, shape.column(&desc))
         };
         Self {
             options: options.clone(),
-            parameters: PARAMETERS.iter().map(desc).collect(),
-            limit_bytes: options.gauge(
+            parameters: PARAMETERS.iter().map(parameter).collect(),
+            limit_bytes: limits.column(&options.gauge(
                 "config_client_output_buffer_limit_bytes",
                 "Output buffer at which a client of the class is disconnected.",
-            ),
-            limit_seconds: options.gauge(
+            )),
+            limit_seconds: limits.column(&options.gauge(
                 "config_client_output_buffer_limit_overcome_seconds",
                 "How long a client of the class may stay above the soft limit.",
-            ),
+            )),
+            shape: Arc::new(shape),
+            limits: Arc::new(limits),
             every: Every::new(options, "config", SECRETS),
         }
     }
 
     /// `class hard soft seconds`, four words for each class of clients.
     fn limits(&self, text: &str, page: &mut Snapshot) {
-        let words: Vec<&str> = text.split_ascii_whitespace().collect();
-        let table = page.table(&["class", "limit"]);
-        let (bytes, seconds) = (table.column(&self.limit_bytes), table.column(&self.limit_seconds));
-        for class in words.chunks_exact(4) {
-            table.row(&[class[0], "hard"]).set_some(bytes, number(class[1]));
+        let mut words = text.split_ascii_whitespace();
+        let table = page.table_of(&self.limits);
+        while let [Some(class), Some(hard), Some(soft), Some(seconds)] = [(); 4].map(|()| words.next()) {
+            table.row(&[class, "hard"]).set_some(self.limit_bytes, number(hard));
             table
-                .row(&[class[0], "soft"])
-                .set_some(bytes, number(class[2]))
-                .set_some(seconds, number(class[3]));
+                .row(&[class, "soft"])
+                .set_some(self.limit_bytes, number(soft))
+                .set_some(self.limit_seconds, number(seconds));
         }
     }
 }
 
 /// One parameter of a reply of CONFIG GET.
-pub(super) fn parameter(request: &Request, value: &Value, name: &str) -> Result<Option<String>, ReplyError> {
-    let pairs = pairs(value).ok_or_else(|| ReplyError::unexpected(request.name()))?;
-    Ok(pairs.into_iter().find(|(key, _)| is(key, name)).and_then(|(_, value)| text(value)))
+pub(super) fn parameter<'a>(
+    request: &Request,
+    value: &'a Value,
+    name: &str,
+) -> Result<Option<Cow<'a, str>>, ReplyError> {
+    let mut pairs = pairs(value).ok_or_else(|| ReplyError::unexpected(request.name()))?;
+    Ok(pairs.find(|(key, _)| is(key, name)).and_then(|(_, value)| borrowed(value)))
 }
 
 impl Section for Config {
@@ -122,14 +139,14 @@ impl Section for Config {
         let Some(request) = Request::config(&replies.server, &self.options) else { return Ok(()) };
         let Some(reply) = replies.get(&request) else { return Ok(()) };
         let pairs = texts(&request, reply?)?;
+        let mut row = page.table_of(&self.shape).row(&[]);
         for (key, value) in &pairs {
-            if key == "client-output-buffer-limit" {
-                self.limits(value, page);
-            } else if let Some((_, desc)) = self.parameters.iter().find(|(parameter, _)| parameter == key)
-                && let Some(value) = number(value)
-            {
-                page.sample(desc, value);
+            if let Some((_, column)) = self.parameters.iter().find(|(parameter, _)| parameter == key) {
+                row.set_some(*column, number(value));
             }
+        }
+        if let Some((_, value)) = pairs.iter().find(|(key, _)| key == "client-output-buffer-limit") {
+            self.limits(value, page);
         }
         if self.options.include_config {
             self.every.write(&pairs, page);

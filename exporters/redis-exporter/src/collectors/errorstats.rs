@@ -1,6 +1,8 @@
 //! `redis_errors_total`: error replies by their first word, from INFO's Errorstats section (6.2 and later).
 
-use exposition::{Desc, Snapshot};
+use std::sync::Arc;
+
+use exposition::{Column, Shape, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
@@ -10,12 +12,15 @@ use crate::options::Options;
 static SPEC: Spec = Spec { name: "errorstats", doc: "Error replies by kind", default_enabled: true };
 
 pub(super) struct Errorstats {
-    desc: Desc,
+    shape: Arc<Shape>,
+    errors: Column,
 }
 
 impl Errorstats {
     pub(super) fn new(options: &Options) -> Self {
-        Self { desc: options.counter("errors_total", "Error replies by their first word.") }
+        let mut shape = Shape::new(&["err"]);
+        let errors = shape.column(&options.counter("errors_total", "Error replies by their first word."));
+        Self { shape: Arc::new(shape), errors }
     }
 }
 
@@ -25,11 +30,10 @@ impl Section for Errorstats {
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
-        let table = page.table(&["err"]);
-        let column = table.column(&self.desc);
+        let table = page.table_of(&self.shape);
         for field in replies.info.section("Errorstats") {
             if let Some(error) = field.key.strip_prefix("errorstat_") {
-                table.row(&[error]).set_some(column, part(field.value, "count").and_then(number));
+                table.row(&[error]).set_some(self.errors, part(field.value, "count").and_then(number));
             }
         }
         Ok(())

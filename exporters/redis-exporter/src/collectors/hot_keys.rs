@@ -60,7 +60,8 @@ impl HotKeys {
             let table = page.table(&["key"]);
             let column = table.column(desc);
             // What is not tracked is not in the reply.
-            for (key, value) in get(field).map_or_else(|| Some(Vec::new()), pairs)? {
+            let Some(listed) = get(field) else { continue };
+            for (key, value) in pairs(listed)? {
                 let Value::BulkString(key) = key else { return None };
                 table.row(&[&label(key)]).set_some(column, number(value).map(|value| value / unit));
             }
@@ -90,7 +91,7 @@ impl Section for HotKeys {
             reply => items(reply).unwrap_or(&[Value::Nil]),
         };
         for node in nodes {
-            let fields = pairs(node).and_then(|fields| self.write_fields(&fields, page));
+            let fields = pairs(node).and_then(|fields| self.write_fields(&fields.collect::<Vec<_>>(), page));
             fields.ok_or_else(|| ReplyError::unexpected(Request::HotKeys.name()))?;
         }
         Ok(())

@@ -1,15 +1,18 @@
 //! `redis_*` families that are one INFO field each, by the table in `fields.rs`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use exposition::{Desc, Kind, Snapshot};
+use exposition::{Column, Desc, Kind, Shape, Snapshot};
 use foldhash::fast::RandomState;
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::fields::{FIELDS, Type};
 use crate::info::{Info, value};
+use crate::kept::Kept;
 use crate::options::Options;
+use crate::outline::Outline;
 
 static SPEC: Spec = Spec { name: "info", doc: "INFO fields that are one value each", default_enabled: true };
 
@@ -24,10 +27,35 @@ pub(super) fn is_plain(section: &str) -> bool {
 /// What the server's certificates are for.
 const CERTIFICATES: [&str; 3] = ["server", "client", "ca"];
 
+/// What the keys of a thread's time begin with; its number follows.
+const THREAD: &str = "used_active_time_io_thread_";
+
 pub(super) struct Fields {
     by_field: HashMap<&'static str, (Desc, f64), RandomState>,
-    threads: Option<Desc>,
-    certificates: Option<Desc>,
+    threads: Option<Labelled>,
+    certificates: Option<Labelled>,
+    mapped: Kept<Arc<Outline>, Arc<Mapped>>,
+}
+
+/// A family with a label.
+struct Labelled {
+    shape: Arc<Shape>,
+    column: Column,
+}
+
+impl Labelled {
+    fn new(label: &str, desc: &Desc) -> Self {
+        let mut shape = Shape::new(&[label]);
+        Self { column: shape.column(desc), shape: Arc::new(shape) }
+    }
+}
+
+/// The lines of INFO that are mapped.
+struct Mapped {
+    shape: Arc<Shape>,
+    /// Those that are a family each, and what their values are divided by.
+    plain: Vec<(usize, Column, f64)>,
+    threads: Vec<usize>,
 }
 
 impl Fields {
@@ -49,55 +77,60 @@ impl Fields {
         let corrected = !compat;
         let threads = corrected.then(|| {
             let help = "INFO fields used_active_time_io_thread_N.";
-            options.counter("active_time_io_thread_seconds_total", help)
+            Labelled::new("thread", &options.counter("active_time_io_thread_seconds_total", help))
         });
         let certificates = corrected.then(|| {
             let help = "INFO fields tls_server_cert_expires_in_seconds and its siblings, where there is a certificate.";
-            options.gauge("tls_certificate_expires_in_seconds", help)
+            Labelled::new("certificate", &options.gauge("tls_certificate_expires_in_seconds", help))
         });
-        Self { by_field, threads, certificates }
+        Self { by_field, threads, certificates, mapped: Kept::default() }
+    }
+
+    fn mapped(&self, info: &Info) -> Mapped {
+        let mut shape = Shape::new(&[]);
+        let (mut plain, mut threads) = (Vec::new(), Vec::new());
+        for field in info.fields_where(is_plain) {
+            if let Some((desc, divisor)) = self.by_field.get(field.key) {
+                plain.push((field.line, shape.column(desc), *divisor));
+            } else if field.key.starts_with(THREAD) {
+                threads.push(field.line);
+            }
+        }
+        Mapped { shape: Arc::new(shape), plain, threads }
     }
 
     /// Fields that are a family each.
-    fn write_plain(&self, info: &Info, page: &mut Snapshot) {
-        let table = page.table(&[]);
-        let mut values = Vec::with_capacity(self.by_field.len());
-        for field in info.fields_where(is_plain) {
-            if let Some((desc, divisor)) = self.by_field.get(field.key)
-                && let Some(value) = value(field.value)
-            {
-                values.push((table.column(desc), value / divisor));
-            }
-        }
-        let mut row = table.row(&[]);
-        for (column, value) in values {
-            row.set(column, value);
+    fn write_plain(mapped: &Mapped, info: &Info, page: &mut Snapshot) {
+        let mut row = page.table_of(&mapped.shape).row(&[]);
+        for (line, column, divisor) in &mapped.plain {
+            row.set_some(*column, value(info.line(*line).1).map(|value| value / divisor));
         }
     }
 
-    fn write_threads(desc: &Desc, info: &Info, page: &mut Snapshot) {
-        const PREFIX: &str = "used_active_time_io_thread_";
-        let mut threads = info.fields_beginning(PREFIX, is_plain).peekable();
-        if threads.peek().is_some() {
-            let table = page.table(&["thread"]);
-            let column = table.column(desc);
-            for field in threads {
-                table.row(&[&field.key[PREFIX.len()..]]).set_some(column, value(field.value));
+    fn write_threads(
+        Labelled { shape, column }: &Labelled,
+        lines: &[usize],
+        info: &Info,
+        page: &mut Snapshot,
+    ) {
+        if !lines.is_empty() {
+            let table = page.table_of(shape);
+            for (key, text) in lines.iter().map(|line| info.line(*line)) {
+                table.row(&[&key[THREAD.len()..]]).set_some(*column, value(text));
             }
         }
     }
 
     /// Without a certificate its serial is `none`, and it would expire in 0 seconds.
-    fn write_certificates(desc: &Desc, info: &Info, page: &mut Snapshot) {
+    fn write_certificates(Labelled { shape, column }: &Labelled, info: &Info, page: &mut Snapshot) {
         let field = |name: &str, end| info.get(&format!("tls_{name}_cert_{end}"));
         let there = |name: &&str| field(name, "serial").is_some_and(|serial| serial != "none");
         let mut certificates = CERTIFICATES.into_iter().filter(there).peekable();
         if certificates.peek().is_some() {
-            let table = page.table(&["certificate"]);
-            let column = table.column(desc);
+            let table = page.table_of(shape);
             for name in certificates {
                 let left = field(name, "expires_in_seconds").and_then(value);
-                table.row(&[name]).set_some(column, left);
+                table.row(&[name]).set_some(*column, left);
             }
         }
     }
@@ -109,12 +142,14 @@ impl Section for Fields {
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
-        self.write_plain(&replies.info, page);
-        if let Some(desc) = &self.threads {
-            Self::write_threads(desc, &replies.info, page);
+        let info = &replies.info;
+        let mapped = self.mapped.get(Arc::clone(info.outline()), |_| Arc::new(self.mapped(info)));
+        Self::write_plain(&mapped, info, page);
+        if let Some(threads) = &self.threads {
+            Self::write_threads(threads, &mapped.threads, info, page);
         }
-        if let Some(desc) = self.certificates.as_ref().filter(|_| replies.server.valkey > (0, 0)) {
-            Self::write_certificates(desc, &replies.info, page);
+        if let Some(certificates) = self.certificates.as_ref().filter(|_| replies.server.valkey > (0, 0)) {
+            Self::write_certificates(certificates, info, page);
         }
         Ok(())
     }

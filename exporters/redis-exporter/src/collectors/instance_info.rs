@@ -1,9 +1,12 @@
 //! `redis_instance_info`: what the server is, as labels.
 
-use exposition::{Desc, Snapshot};
+use std::sync::Arc;
+
+use exposition::{Column, Desc, Shape, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
+use crate::kept::Kept;
 use crate::options::Options;
 
 static SPEC: Spec = Spec {
@@ -31,11 +34,15 @@ const IF_PRESENT: &[&str] = &["valkey_version", "valkey_release_stage"];
 
 pub(super) struct InstanceInfo {
     desc: Desc,
+    shape: Kept<Vec<&'static str>, (Arc<Shape>, Column)>,
 }
 
 impl InstanceInfo {
     pub(super) fn new(options: &Options) -> Self {
-        Self { desc: options.gauge("instance_info", "What the server is; the value is 1.") }
+        Self {
+            desc: options.gauge("instance_info", "What the server is; the value is 1."),
+            shape: Kept::default(),
+        }
     }
 }
 
@@ -49,9 +56,12 @@ impl Section for InstanceInfo {
         let labels = ALWAYS.iter().map(|label| (*label, info.get(label).unwrap_or_default()));
         let more = IF_PRESENT.iter().filter_map(|label| Some((*label, info.get(label)?)));
         let (names, values): (Vec<&str>, Vec<&str>) = labels.chain(more).unzip();
-        let table = page.table(&names);
-        let column = table.column(&self.desc);
-        table.row(&values).set(column, 1.0);
+        let (shape, column) = self.shape.get(names, |names| {
+            let mut shape = Shape::new(names);
+            let column = shape.column(&self.desc);
+            (Arc::new(shape), column)
+        });
+        page.table_of(&shape).row(&values).set(column, 1.0);
         Ok(())
     }
 }

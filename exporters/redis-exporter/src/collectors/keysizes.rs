@@ -1,7 +1,9 @@
 //! `redis_db_key_sizes`: how many keys there are of each size, from INFO's Keysizes (Redis 8.0 and later), which the
 //! server keeps anyway.
 
-use exposition::{Desc, Snapshot};
+use std::sync::Arc;
+
+use exposition::{Column, Shape, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
@@ -21,13 +23,15 @@ const MEASURES: &[(&str, &str, &str)] = &[
 ];
 
 pub(super) struct Keysizes {
-    desc: Desc,
+    shape: Arc<Shape>,
+    keys: Column,
 }
 
 impl Keysizes {
     pub(super) fn new(options: &Options) -> Self {
         let help = "Keys whose size is at least that of the label and less than the next power of two.";
-        Self { desc: options.gauge("db_key_sizes", help) }
+        let mut shape = Shape::new(&["db", "type", "unit", "size"]);
+        Self { keys: shape.column(&options.gauge("db_key_sizes", help)), shape: Arc::new(shape) }
     }
 }
 
@@ -52,14 +56,13 @@ impl Section for Keysizes {
 
     /// `db0_distrib_strings_sizes:1=5,2=7,1K=3`
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
-        let table = page.table(&["db", "type", "unit", "size"]);
-        let column = table.column(&self.desc);
+        let table = page.table_of(&self.shape);
         for field in replies.info.section("Keysizes") {
             let Some((db, measure)) = field.key.split_once("_distrib_") else { continue };
             let Some((_, kind, unit)) = MEASURES.iter().find(|(name, ..)| *name == measure) else { continue };
             for (from, keys) in parts(field.value) {
                 if let Some(from) = size(from) {
-                    table.row(&[db, kind, unit, &from.to_string()]).set_some(column, number(keys));
+                    table.row(&[db, kind, unit, &from.to_string()]).set_some(self.keys, number(keys));
                 }
             }
         }

@@ -2,8 +2,10 @@
 //! there, so their number comes from the parameter `databases`.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
 
-use exposition::{Desc, Snapshot};
+use exposition::{Column, Shape, Snapshot};
 use foldhash::fast::RandomState;
 
 use super::{Replies, Section, Spec, config};
@@ -25,25 +27,31 @@ const MOST_DATABASES: u32 = 10_000;
 
 pub(super) struct Keyspace {
     options: Options,
-    keys: Desc,
-    expiring: Desc,
-    avg_ttl: Desc,
-    cached: Desc,
-    with_expiring_items: Desc,
+    shape: Arc<Shape>,
+    keys: Column,
+    expiring: Column,
+    avg_ttl: Column,
+    cached: Column,
+    with_expiring_items: Option<Column>,
 }
 
 impl Keyspace {
     pub(super) fn new(options: &Options) -> Self {
+        let mut shape = Shape::new(&["db"]);
+        let mut gauge = |family, help| shape.column(&options.gauge(family, help));
         Self {
             options: options.clone(),
-            keys: options.gauge("db_keys", "Keys in a database."),
-            expiring: options.gauge("db_keys_expiring", "Keys in a database that expire."),
-            avg_ttl: options.gauge("db_avg_ttl_seconds", "Mean time to live of a database's expiring keys."),
-            cached: options.gauge("db_keys_cached", "Keys in a database that KeyDB holds in memory."),
-            with_expiring_items: options.gauge(
-                "db_keys_with_expiring_items",
-                "Keys in a database with items that expire on their own.",
-            ),
+            keys: gauge("db_keys", "Keys in a database."),
+            expiring: gauge("db_keys_expiring", "Keys in a database that expire."),
+            avg_ttl: gauge("db_avg_ttl_seconds", "Mean time to live of a database's expiring keys."),
+            cached: gauge("db_keys_cached", "Keys in a database that KeyDB holds in memory."),
+            with_expiring_items: (!options.compat_1_86()).then(|| {
+                gauge(
+                    "db_keys_with_expiring_items",
+                    "Keys in a database with items that expire on their own.",
+                )
+            }),
+            shape: Arc::new(shape),
         }
     }
 
@@ -78,33 +86,32 @@ impl Section for Keyspace {
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
-        let table = page.table(&["db"]);
-        let keys = table.column(&self.keys);
-        let expiring = table.column(&self.expiring);
-        let avg_ttl = table.column(&self.avg_ttl);
-        let cached = table.column(&self.cached);
-        let items = (!self.options.compat_1_86()).then(|| table.column(&self.with_expiring_items));
+        let table = page.table_of(&self.shape);
         let mut seen: HashSet<&str, RandomState> = HashSet::default();
         for field in replies.info.section("Keyspace").filter(|field| field.key.starts_with("db")) {
             let read = |name| part(field.value, name).and_then(number);
             let with_items = || read("subexpiry").or_else(|| read("keys_with_volatile_items"));
             // 1.86 takes whatever stands fourth for KeyDB's cached_keys.
-            let cached_keys = read("cached_keys").or_else(|| items.is_none().then(with_items).flatten());
+            let cached_keys =
+                read("cached_keys").or_else(|| self.with_expiring_items.is_none().then(with_items).flatten());
             let mut row = table.row(&[field.key]);
-            row.set_some(keys, read("keys"))
-                .set_some(expiring, read("expires"))
-                .set_some(cached, cached_keys);
+            row.set_some(self.keys, read("keys"))
+                .set_some(self.expiring, read("expires"))
+                .set_some(self.cached, cached_keys);
             // Dragonfly says -1 for unknown.
-            row.set_some(avg_ttl, read("avg_ttl").filter(|ttl| *ttl >= 0.0).map(|ttl| ttl / 1e3));
-            if let Some(items) = items {
+            row.set_some(self.avg_ttl, read("avg_ttl").filter(|ttl| *ttl >= 0.0).map(|ttl| ttl / 1e3));
+            if let Some(items) = self.with_expiring_items {
                 row.set_some(items, with_items());
             }
             seen.insert(field.key);
         }
         if self.options.include_empty_databases {
-            for database in (0..self.databases(replies)?).map(|number| format!("db{number}")) {
-                if !seen.contains(database.as_str()) {
-                    table.row(&[&database]).set(keys, 0.0).set(expiring, 0.0);
+            let mut name = String::new();
+            for number in 0..self.databases(replies)? {
+                name.clear();
+                let _ = write!(name, "db{number}");
+                if !seen.contains(name.as_str()) {
+                    table.row(&[&name]).set(self.keys, 0.0).set(self.expiring, 0.0);
                 }
             }
         }

@@ -3,16 +3,18 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use exposition::{Desc, Kind, Snapshot};
+use exposition::{Desc, HistogramColumns, Kind, Shape, Snapshot};
 use foldhash::fast::RandomState;
 use redis::Value;
 
 use super::{Replies, Section, Spec, commandstats};
 use crate::error::ReplyError;
 use crate::info::Info;
+use crate::kept::Kept;
 use crate::options::Options;
-use crate::request::{Request, Server, borrowed, is, items, number, pairs};
+use crate::request::{Request, Server, borrowed, is, number, pairs};
 
 static SPEC: Spec =
     Spec { name: "latency_histogram", doc: "Histogram of each command's time", default_enabled: true };
@@ -33,27 +35,45 @@ pub(super) struct LatencyHistogram {
     excluded: bool,
     sparse: bool,
     desc: Desc,
+    /// By the bounds that are shown.
+    table: Kept<Vec<f64>, Arc<Histogram>>,
+}
+
+struct Histogram {
+    bounds: Vec<f64>,
+    shape: Arc<Shape>,
+    columns: HistogramColumns,
 }
 
 impl LatencyHistogram {
     pub(super) fn new(options: &Options) -> Self {
         let help = "Histogram of a command's time in microseconds, since start or CONFIG RESETSTAT.";
         let desc = options.desc(Kind::Histogram, "commands_latencies_usec", help);
-        Self { excluded: options.exclude_latency, sparse: options.compat_1_86(), desc }
+        Self {
+            excluded: options.exclude_latency,
+            sparse: options.compat_1_86(),
+            desc,
+            table: Kept::default(),
+        }
+    }
+
+    fn histogram(&self, bounds: &[f64]) -> Histogram {
+        let mut shape = Shape::new(&["cmd"]);
+        let columns = shape.histogram(&self.desc, bounds);
+        Histogram { bounds: bounds.to_vec(), shape: Arc::new(shape), columns }
     }
 
     /// The cumulative count at each of `bounds`. A bound that the server left out has the count of the one before.
-    fn buckets(&self, command: &Command<'_>, bounds: &[f64]) -> Vec<Option<f64>> {
+    fn buckets(&self, command: &Command<'_>, bounds: &[f64]) -> impl Iterator<Item = Option<f64>> {
         let mut listed = command.buckets.iter().peekable();
         let mut cumulative = 0.0;
-        let fill = |bound: &f64| {
+        bounds.iter().map(move |bound| {
             let mut found = false;
             while let Some((_, count)) = listed.next_if(|(listed, _)| listed <= bound) {
                 (cumulative, found) = (*count, true);
             }
             (found || !self.sparse).then_some(cumulative)
-        };
-        bounds.iter().map(fill).collect()
+        })
     }
 
     /// The bounds of this reply: the fixed ones and any other the server lists, ascending.
@@ -84,7 +104,9 @@ impl<'a> Command<'a> {
             if is(key, "calls") {
                 calls = number(value);
             } else if is(key, "histogram_usec") {
-                for (bound, count) in pairs(value)? {
+                let pairs = pairs(value)?;
+                buckets.reserve(pairs.size_hint().0);
+                for (bound, count) in pairs {
                     buckets.push((number(bound)?, number(count)?));
                 }
             }
@@ -121,24 +143,21 @@ impl Section for LatencyHistogram {
         let Some(reply) = replies.get(&Request::LatencyHistogram) else { return Ok(()) };
         let unexpected = || ReplyError::unexpected(Request::LatencyHistogram.name());
         let reply = reply?;
-        // A server without any statistics sends an empty array.
-        let listed = if items(reply).is_some_and(<[Value]>::is_empty) {
-            Vec::new()
-        } else {
-            pairs(reply).ok_or_else(unexpected)?
-        };
+        let listed = pairs(reply).ok_or_else(unexpected)?;
         let commands: Option<Vec<Command<'_>>> =
-            listed.into_iter().map(|(name, value)| Command::read(name, value)).collect();
+            listed.map(|(name, value)| Command::read(name, value)).collect();
         let commands = commands.ok_or_else(unexpected)?;
         let bounds = self.bounds(&commands);
+        let histogram = self.table.get(bounds, |bounds| Arc::new(self.histogram(bounds)));
         let sums = sums(&replies.info);
-        let table = page.table(&["cmd"]);
-        let columns = table.histogram(&self.desc, &bounds);
+        let table = page.table_of(&histogram.shape);
+        let mut buckets = Vec::with_capacity(histogram.bounds.len());
         for command in &commands {
             // INFO was read first: a command whose first call came since then has no sum yet, which 1.86 prints as 0.
             let sum = sums.get(&*command.name).copied().or(self.sparse.then_some(0.0));
-            let buckets = self.buckets(command, &bounds);
-            table.row(&[&command.name]).histogram(&columns, &buckets, command.calls, sum);
+            buckets.clear();
+            buckets.extend(self.buckets(command, &histogram.bounds));
+            table.row(&[&command.name]).histogram(&histogram.columns, &buckets, command.calls, sum);
         }
         Ok(())
     }

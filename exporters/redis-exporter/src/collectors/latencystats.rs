@@ -1,12 +1,15 @@
 //! `redis_latency_percentiles_usec`: a summary of each command's time, from INFO's Latencystats section
 //! (7.0 and later), with count and sum from Commandstats of the same reply.
 
-use exposition::{Desc, Kind, Snapshot};
+use std::sync::Arc;
+
+use exposition::{Desc, Kind, Shape, Snapshot, SummaryColumns};
 
 use super::commandstats::{self, Totals};
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::info::{number, parts};
+use crate::kept::Kept;
 use crate::options::Options;
 
 static SPEC: Spec =
@@ -15,13 +18,21 @@ static SPEC: Spec =
 pub(super) struct Latencystats {
     desc: Desc,
     percent: bool,
+    summary: Kept<Vec<String>, Arc<Summary>>,
+}
+
+/// The names of the quantiles of a reply, ascending, and the table that they make.
+struct Summary {
+    names: Vec<String>,
+    shape: Arc<Shape>,
+    columns: SummaryColumns,
 }
 
 impl Latencystats {
     pub(super) fn new(options: &Options) -> Self {
         let help = "Percentiles of a command's time in microseconds, since start or CONFIG RESETSTAT.";
         let desc = options.desc(Kind::Summary, "latency_percentiles_usec", help);
-        Self { desc, percent: options.compat_1_86() }
+        Self { desc, percent: options.compat_1_86(), summary: Kept::default() }
     }
 
     /// The label of `p99.9`: 0.999, or 99.9 as redis_exporter has it.
@@ -30,6 +41,17 @@ impl Latencystats {
         // The decimal exponent gives the float nearest to 0.999, which a division would miss.
         let text = if self.percent { percentile.to_owned() } else { format!("{percentile}e-2") };
         text.parse().ok()
+    }
+
+    fn summary(&self, names: &[String]) -> Summary {
+        let mut quantiles: Vec<(&String, f64)> =
+            names.iter().filter_map(|name| Some((name, self.quantile(name)?))).collect();
+        quantiles.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let (names, quantiles): (Vec<String>, Vec<f64>) =
+            quantiles.into_iter().map(|(name, quantile)| (name.clone(), quantile)).unzip();
+        let mut shape = Shape::new(&["cmd"]);
+        let columns = shape.summary(&self.desc, &quantiles);
+        Summary { names, shape: Arc::new(shape), columns }
     }
 }
 
@@ -44,23 +66,22 @@ impl Section for Latencystats {
             fields.filter_map(|f| Some((f.key.strip_prefix("latency_percentiles_usec_")?, f.value)))
         };
         // There are as many names as quantiles, however many commands.
-        let mut quantiles: Vec<(&str, f64)> = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
         for (name, _) in commands().flat_map(|(_, value)| parts(value)) {
-            if quantiles.iter().all(|(known, _)| *known != name) {
-                quantiles.extend(self.quantile(name).map(|quantile| (name, quantile)));
+            if !names.contains(&name) {
+                names.push(name);
             }
         }
-        quantiles.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let names = names.into_iter().map(str::to_owned).collect();
+        let summary = self.summary.get(names, |names| Arc::new(self.summary(names)));
         let totals: Vec<(&str, Totals<'_>)> = commandstats::commands(&replies.info).collect();
         let mut next = 0;
-        let table = page.table(&["cmd"]);
-        let columns =
-            table.summary(&self.desc, &quantiles.iter().map(|(_, quantile)| *quantile).collect::<Vec<_>>());
-        let mut values = vec![None; quantiles.len()];
+        let table = page.table_of(&summary.shape);
+        let mut values = vec![None; summary.names.len()];
         for (command, value) in commands() {
             values.fill(None);
             for (name, value) in parts(value) {
-                if let Some(at) = quantiles.iter().position(|(known, _)| *known == name) {
+                if let Some(at) = summary.names.iter().position(|known| known == name) {
                     values[at] = number(value);
                 }
             }
@@ -70,7 +91,7 @@ impl Section for Latencystats {
             let of_command = of_command.map(|at| (next + at) % totals.len());
             next = of_command.unwrap_or(next);
             let totals = of_command.map(|at| totals[at].1).unwrap_or_default();
-            table.row(&[command]).summary(&columns, &values, totals.calls(), totals.usec());
+            table.row(&[command]).summary(&summary.columns, &values, totals.calls(), totals.usec());
         }
         Ok(())
     }

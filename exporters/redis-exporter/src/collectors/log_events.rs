@@ -3,11 +3,11 @@
 //! What was logged before the first scrape is not counted; what a restarted server logged since its start is.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Spec};
-use exposition::{Desc, Kind, Snapshot};
+use exposition::{Column, HistogramColumns, Kind, Shape, Snapshot};
 use redis::Value;
 use tokio::time::Instant;
 
@@ -44,9 +44,11 @@ pub(super) struct LogEvents {
 }
 
 struct Families {
-    entries: Desc,
-    sizes: Desc,
-    lost: Desc,
+    of_log: Arc<Shape>,
+    lost: Column,
+    of_command: Arc<Shape>,
+    entries: Column,
+    sizes: HistogramColumns,
 }
 
 /// What was read of one log.
@@ -127,22 +129,35 @@ impl Read {
 
 impl LogEvents {
     pub(super) fn new(options: &Options) -> Self {
-        let families = |log: &str, what: &str, sizes: &str, unit: &str| Families {
-            entries: options
-                .counter(&format!("{log}_entries_total"), &format!("Entries of the {what} by command.")),
-            sizes: options.desc(
-                Kind::Histogram,
-                &format!("{log}_entry_{sizes}"),
-                &format!("{unit} of the entries of the {what} by command."),
-            ),
-            lost: options.counter(
-                &format!("{log}_entries_lost_total"),
-                &format!("Entries that left the {what} before they were read."),
-            ),
-        };
+        let families =
+            |labels: &[&str], bounds, log: &str, what: &str, sizes: &str, unit: &str| {
+                let mut of_log = Shape::new(&labels[..labels.len() - 1]);
+                let mut of_command = Shape::new(labels);
+                Families {
+                    entries: of_command.column(&options.counter(
+                        &format!("{log}_entries_total"),
+                        &format!("Entries of the {what} by command."),
+                    )),
+                    sizes: of_command.histogram(
+                        &options.desc(
+                            Kind::Histogram,
+                            &format!("{log}_entry_{sizes}"),
+                            &format!("{unit} of the entries of the {what} by command."),
+                        ),
+                        bounds,
+                    ),
+                    lost: of_log.column(&options.counter(
+                        &format!("{log}_entries_lost_total"),
+                        &format!("Entries that left the {what} before they were read."),
+                    )),
+                    of_log: Arc::new(of_log),
+                    of_command: Arc::new(of_command),
+                }
+            };
+        let large = "log of large requests and replies";
         Self {
-            slow: families("slowlog", "slow log", "duration_seconds", "Duration"),
-            large: families("commandlog", "log of large requests and replies", "size_bytes", "Size"),
+            slow: families(&["cmd"], SECONDS, "slowlog", "slow log", "duration_seconds", "Duration"),
+            large: families(&["type", "cmd"], BYTES, "commandlog", large, "size_bytes", "Size"),
             state: Mutex::default(),
         }
     }
@@ -201,21 +216,17 @@ impl LogEvents {
         if read.at.is_none() {
             return;
         }
-        let (families, labels, values) = match log {
-            Log::Slow => (&self.slow, vec!["cmd"], vec![]),
-            Log::LargeRequest | Log::LargeReply => (&self.large, vec!["type", "cmd"], vec![log.as_str()]),
+        let (families, values): (_, &[&str]) = match log {
+            Log::Slow => (&self.slow, &[]),
+            Log::LargeRequest | Log::LargeReply => (&self.large, &[log.as_str()]),
         };
-        let table = page.table(&labels[..values.len()]);
-        let lost = table.column(&families.lost);
-        table.row(&values).set(lost, read.lost as f64);
-        let table = page.table(&labels);
-        let count = table.column(&families.entries);
-        let sizes = table.histogram(&families.sizes, bounds(log));
+        page.table_of(&families.of_log).row(values).set(families.lost, read.lost as f64);
+        let table = page.table_of(&families.of_command);
         for (command, histogram) in &read.commands {
             let cumulative: Vec<_> = histogram.cumulative.iter().map(|count| Some(*count as f64)).collect();
             let values: Vec<&str> = values.iter().copied().chain([command.as_str()]).collect();
-            table.row(&values).set(count, histogram.count as f64).histogram(
-                &sizes,
+            table.row(&values).set(families.entries, histogram.count as f64).histogram(
+                &families.sizes,
                 &cumulative,
                 histogram.count as f64,
                 Some(histogram.sum),

@@ -1,7 +1,9 @@
 //! `redis_connected_slave_*`, `redis_master_*`, `redis_slave_info`, `redis_slave_repl_offset`:
 //! both sides of replication, from INFO's Replication section.
 
-use exposition::{Desc, Snapshot};
+use std::sync::Arc;
+
+use exposition::{Column, Shape, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
@@ -15,68 +17,84 @@ static SPEC: Spec = Spec {
 };
 
 pub(super) struct Replication {
-    offset: Desc,
-    lag: Desc,
-    link_up: Desc,
-    last_io: Desc,
-    sync: Desc,
-    repl_offset: Desc,
-    slave_info: Desc,
+    replicas: Arc<Shape>,
+    offset: Column,
+    lag: Column,
+    masters: Arc<Shape>,
+    link_up: Column,
+    last_io: Column,
+    sync: Column,
+    repl_offset: Column,
+    following: Arc<Shape>,
+    slave_info: Column,
 }
 
 impl Replication {
     pub(super) fn new(options: &Options) -> Self {
+        let mut replicas = Shape::new(&["slave_ip", "slave_port", "slave_state"]);
+        let mut masters = Shape::new(&["master_host", "master_port"]);
+        let mut following = Shape::new(&["master_host", "master_port", "read_only"]);
+        let gauge = |shape: &mut Shape, family, help| shape.column(&options.gauge(family, help));
         Self {
-            offset: options
-                .gauge("connected_slave_offset_bytes", "Replication offset that a replica acknowledged."),
-            lag: options
-                .gauge("connected_slave_lag_seconds", "Seconds since a replica's last acknowledgement."),
-            link_up: options.gauge("master_link_up", "Whether the link to the master is up."),
-            last_io: options
-                .gauge("master_last_io_seconds_ago", "Seconds since the master last sent something."),
-            sync: options
-                .gauge("master_sync_in_progress", "Whether the replica is loading a copy of the master."),
-            repl_offset: options.gauge("slave_repl_offset", "Replication offset of this replica."),
-            slave_info: options.gauge("slave_info", "Whom this replica follows; the value is 1."),
+            offset: gauge(
+                &mut replicas,
+                "connected_slave_offset_bytes",
+                "Replication offset that a replica acknowledged.",
+            ),
+            lag: gauge(
+                &mut replicas,
+                "connected_slave_lag_seconds",
+                "Seconds since a replica's last acknowledgement.",
+            ),
+            link_up: gauge(&mut masters, "master_link_up", "Whether the link to the master is up."),
+            last_io: gauge(
+                &mut masters,
+                "master_last_io_seconds_ago",
+                "Seconds since the master last sent something.",
+            ),
+            sync: gauge(
+                &mut masters,
+                "master_sync_in_progress",
+                "Whether the replica is loading a copy of the master.",
+            ),
+            repl_offset: gauge(&mut masters, "slave_repl_offset", "Replication offset of this replica."),
+            slave_info: gauge(&mut following, "slave_info", "Whom this replica follows; the value is 1."),
+            replicas: Arc::new(replicas),
+            masters: Arc::new(masters),
+            following: Arc::new(following),
         }
     }
 
     /// `slaveN:ip=…,port=…,state=…,offset=…,lag=…`
     fn replicas(&self, replies: &Replies, page: &mut Snapshot) {
-        let table = page.table(&["slave_ip", "slave_port", "slave_state"]);
-        let (offset, lag) = (table.column(&self.offset), table.column(&self.lag));
+        let table = page.table_of(&self.replicas);
         for field in replies.info.section("Replication").filter(|field| is_replica(field.key)) {
             let text = |name| part(field.value, name);
             if let (Some(ip), Some(port), Some(state)) = (text("ip"), text("port"), text("state")) {
                 table
                     .row(&[ip, port, state])
-                    .set_some(offset, text("offset").and_then(number))
-                    .set_some(lag, text("lag").and_then(number));
+                    .set_some(self.offset, text("offset").and_then(number))
+                    .set_some(self.lag, text("lag").and_then(number));
             }
         }
     }
 
     fn masters(&self, replies: &Replies, page: &mut Snapshot) {
         let masters = masters(&replies.info);
-        let table = page.table(&["master_host", "master_port"]);
-        let link_up = table.column(&self.link_up);
-        let last_io = table.column(&self.last_io);
-        let sync = table.column(&self.sync);
-        let repl_offset = table.column(&self.repl_offset);
+        let table = page.table_of(&self.masters);
         for master in &masters {
             table
                 .row(&[master.host, master.port])
-                .set_some(link_up, master.link_up)
-                .set_some(last_io, master.last_io)
-                .set_some(sync, master.sync)
-                .set_some(repl_offset, master.repl_offset);
+                .set_some(self.link_up, master.link_up)
+                .set_some(self.last_io, master.last_io)
+                .set_some(self.sync, master.sync)
+                .set_some(self.repl_offset, master.repl_offset);
         }
         if replies.info.get("role") == Some("slave") {
-            let table = page.table(&["master_host", "master_port", "read_only"]);
-            let column = table.column(&self.slave_info);
+            let table = page.table_of(&self.following);
             let read_only = replies.info.get("slave_read_only").unwrap_or_default();
             for master in &masters {
-                table.row(&[master.host, master.port, read_only]).set(column, 1.0);
+                table.row(&[master.host, master.port, read_only]).set(self.slave_info, 1.0);
             }
         }
     }

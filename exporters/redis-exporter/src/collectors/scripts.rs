@@ -70,7 +70,7 @@ fn values(reply: &Value) -> Option<Vec<(String, f64)>> {
     if matches!(reply, Value::Nil) {
         return Some(Vec::new());
     }
-    pairs(reply)?.into_iter().map(|(key, value)| Some((text(key)?, number(value)?))).collect()
+    pairs(reply)?.map(|(key, value)| Some((text(key)?, number(value)?))).collect()
 }
 
 impl Collector<Session> for Scripts {

@@ -83,7 +83,7 @@ impl SearchIndexes {
         let columns: Vec<_> = self.fields.iter().map(|(_, desc, _)| table.column(desc)).collect();
         let mut row = table.row(&[name]);
         for ((field, _, unit), column) in self.fields.iter().zip(columns) {
-            let value = fields.iter().find(|(key, _)| is(key, field));
+            let value = fields.clone().find(|(key, _)| is(key, field));
             row.set_some(column, value.and_then(|(_, value)| number(value)).map(|value| value * unit));
         }
         Ok(())

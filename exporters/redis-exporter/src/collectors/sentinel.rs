@@ -8,7 +8,7 @@ use super::{Replies, Section, Spec};
 use crate::error::{Reason, ReplyError};
 use crate::info::{number, part, value};
 use crate::options::Options;
-use crate::request::{Request, Server, is_master, items, text, texts};
+use crate::request::{Request, Server, Texts, is_master, items, text, texts};
 
 static SPEC: Spec = Spec {
     name: "sentinel",
@@ -114,13 +114,8 @@ impl Sentinel {
         }
     }
 
-    fn master(
-        &self,
-        replies: &Replies,
-        master: &[(String, String)],
-        page: &mut Snapshot,
-    ) -> Result<(), ReplyError> {
-        let get = |key: &str| master.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+    fn master(&self, replies: &Replies, master: &Texts<'_>, page: &mut Snapshot) -> Result<(), ReplyError> {
+        let get = |key: &str| master.iter().find(|(name, _)| name == key).map(|(_, value)| &**value);
         let (Some(name), Some(ip), Some(port)) = (get("name"), get("ip"), get("port")) else {
             return Err(ReplyError::unexpected(Request::SentinelMasters.name()));
         };

@@ -61,7 +61,6 @@ impl Section for SlotStats {
             let [slot, values] = items(row).ok_or_else(unexpected)? else { return Err(unexpected()) };
             let values: BTreeMap<String, f64> = pairs(values)
                 .ok_or_else(unexpected)?
-                .into_iter()
                 .filter_map(|(field, value)| Some((text(field)?, number(value)?)))
                 .collect();
             let mut row = table.row(&[&text(slot).ok_or_else(unexpected)?]);

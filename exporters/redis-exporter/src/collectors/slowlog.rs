@@ -1,6 +1,8 @@
 //! `redis_slowlog_*` and `redis_last_slow_execution_duration_seconds`, from SLOWLOG.
 
-use exposition::{Desc, Snapshot};
+use std::sync::Arc;
+
+use exposition::{Column, Shape, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
@@ -11,35 +13,37 @@ static SPEC: Spec =
     Spec { name: "slowlog", doc: "Length and newest entry of the slow log", default_enabled: true };
 
 pub(super) struct Slowlog {
-    length: Desc,
-    last_id: Desc,
-    last_duration: Desc,
+    shape: Arc<Shape>,
+    length: Column,
+    last_id: Column,
+    last_duration: Column,
 }
 
 impl Slowlog {
     pub(super) fn new(options: &Options) -> Self {
+        let mut shape = Shape::new(&[]);
+        let mut gauge = |family, help| shape.column(&options.gauge(family, help));
         Self {
-            length: options.gauge("slowlog_length", "Entries in the slow log."),
-            last_id: options.gauge("slowlog_last_id", "Number of the newest entry of the slow log."),
-            last_duration: options.gauge(
+            length: gauge("slowlog_length", "Entries in the slow log."),
+            last_id: gauge("slowlog_last_id", "Number of the newest entry of the slow log."),
+            last_duration: gauge(
                 "last_slow_execution_duration_seconds",
                 "How long the newest entry of the slow log took.",
             ),
+            shape: Arc::new(shape),
         }
     }
+}
 
-    /// The newest entry is `[id, unix time, microseconds, …]`; an empty log counts as entry 0 that took no time.
-    fn newest(&self, reply: &redis::Value, page: &mut Snapshot) -> Option<()> {
-        let (id, usec) = match items(reply)? {
-            [] => (0.0, 0.0),
-            [entry, ..] => {
-                let [id, _, usec, ..] = items(entry)? else { return None };
-                (number(id)?, number(usec)?)
-            }
-        };
-        page.sample(&self.last_id, id);
-        page.sample(&self.last_duration, usec / 1e6);
-        Some(())
+/// Number and microseconds of the newest entry, `[id, unix time, microseconds, …]`; an empty log counts as entry 0 that
+/// took no time.
+fn newest(reply: &redis::Value) -> Option<(f64, f64)> {
+    match items(reply)? {
+        [] => Some((0.0, 0.0)),
+        [entry, ..] => {
+            let [id, _, usec, ..] = items(entry)? else { return None };
+            Some((number(id)?, number(usec)?))
+        }
     }
 }
 
@@ -53,14 +57,15 @@ impl Section for Slowlog {
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
+        let mut row = page.table_of(&self.shape).row(&[]);
         let length = replies.get(&Request::SlowlogLen).transpose();
-        if let Ok(Some(value)) = &length
-            && let Some(length) = number(value)
-        {
-            page.sample(&self.length, length);
+        if let Ok(Some(value)) = &length {
+            row.set_some(self.length, number(value));
         }
         if let Some(reply) = replies.get(&NEWEST_SLOW) {
-            self.newest(reply?, page).ok_or_else(|| ReplyError::unexpected(NEWEST_SLOW.name()))?;
+            let newest = newest(reply?).ok_or_else(|| ReplyError::unexpected(NEWEST_SLOW.name()));
+            let (id, usec) = newest?;
+            row.set(self.last_id, id).set(self.last_duration, usec / 1e6);
         }
         length.map(|_| ())
     }

@@ -1,6 +1,8 @@
 //! `redis_start_time_seconds`: when the server process started, from its clock and its uptime.
 
-use exposition::{Desc, Snapshot};
+use std::sync::Arc;
+
+use exposition::{Column, Shape, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
@@ -10,12 +12,15 @@ static SPEC: Spec =
     Spec { name: "start_time", doc: "When the server process started", default_enabled: true };
 
 pub(super) struct StartTime {
-    desc: Desc,
+    shape: Arc<Shape>,
+    start_time: Column,
 }
 
 impl StartTime {
     pub(super) fn new(options: &Options) -> Self {
-        Self { desc: options.gauge("start_time_seconds", "When the server process started, in Unix time.") }
+        let desc = options.gauge("start_time_seconds", "When the server process started, in Unix time.");
+        let mut shape = Shape::new(&[]);
+        Self { start_time: shape.column(&desc), shape: Arc::new(shape) }
     }
 }
 
@@ -25,9 +30,7 @@ impl Section for StartTime {
     }
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
-        if let Some(start_time) = replies.start_time {
-            page.sample(&self.desc, start_time);
-        }
+        page.table_of(&self.shape).row(&[]).set_some(self.start_time, replies.start_time);
         Ok(())
     }
 }

@@ -187,7 +187,7 @@ fn entries<'a>(
 }
 
 fn fields(value: &Value) -> Option<Fields<'_>> {
-    Some(pairs(value)?.into_iter().filter_map(|(key, value)| Some((text(key)?, value))).collect())
+    Some(pairs(value)?.filter_map(|(key, value)| Some((text(key)?, value))).collect())
 }
 
 fn get<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a Value> {
