@@ -16,7 +16,8 @@ use crate::family::Kind;
 use crate::labels;
 use crate::negotiate::Format;
 use crate::shape::Family;
-use crate::snapshot::{Snapshot, Table};
+use crate::snapshot::Snapshot;
+use crate::table::Table;
 
 /// Appends the metrics of a registry in a format, without the closing `# EOF`.
 ///
@@ -107,7 +108,7 @@ fn encode_family(
     let desc = &snapshot.family(parts[0]).desc;
     let rows = |part: &(usize, usize)| {
         let (table, family) = (&snapshot.tables[part.0], snapshot.family(*part));
-        (0..table.rows())
+        (0..table.len())
             .filter(|row| has_value(table, family, *row))
             .map(|row| (table, family, row))
             .collect::<Vec<_>>()
@@ -186,7 +187,7 @@ struct RowLabels<'a> {
 
 impl EncodeLabelSet for RowLabels<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
-        let pairs = labels::pairs(&self.table.prefix).chain(labels::pairs(self.table.labels(self.row)));
+        let pairs = labels::pairs(&self.table.prefix).chain(labels::pairs(self.table.rows.labels(self.row)));
         let plain: Vec<(&str, Cow<'_, str>)> =
             pairs.map(|(name, value)| (name, labels::unescape(value))).collect();
         plain.as_slice().encode(encoder)?;

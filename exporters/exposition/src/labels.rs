@@ -7,11 +7,14 @@ use foldhash::fast::RandomState;
 
 use crate::shape::LabelName;
 
-/// Appends `name="value"`.
-pub(crate) fn push(out: &mut String, name: &LabelName, value: &str) {
+/// Appends `name="value"`. Returns whether something in the value was escaped.
+pub(crate) fn push(out: &mut String, name: &LabelName, value: &str) -> bool {
     out.push_str(name.before_value());
+    let start = out.len();
     push_escaped(out, value);
+    let escaped = out.len() - start > value.len();
     out.push('"');
+    escaped
 }
 
 /// Values up to so many bytes are looked through faster than a search is set up.

@@ -5,23 +5,24 @@ use std::sync::{Arc, OnceLock};
 
 use crate::family::{is_label_name, is_metric_name};
 use crate::shape::Shape;
-use crate::snapshot::Table;
-use crate::write::Headers;
+use crate::table::Table;
+use crate::write::Frame;
 
 /// Which families a page has, in what order they are written, and which of them need a look at their samples. Kept
 /// from one page of a target to the next it saves sorting and describing them again, and nothing else: a page with other
 /// families gets a layout of its own.
 #[derive(Debug, Default)]
 pub struct Layout {
-    shapes: Vec<Arc<Shape>>,
+    /// Of each table its shape, and the labels that all of its rows have.
+    tables: Vec<(Arc<Shape>, String)>,
     /// Families as (table, family), sorted by name; parts of one family are neighbours in the order they came.
     pub(crate) order: Vec<(usize, usize)>,
     /// Ranges of `order`, one for each name.
     pub(crate) names: Vec<Range<usize>>,
     /// Families whose name, or the name of a label, is invalid.
     pub(crate) invalid: Vec<(usize, usize)>,
-    /// What stands before the samples of each name, in each of the formats, once it was written.
-    pub(crate) headers: [OnceLock<Headers>; 2],
+    /// What each of the formats writes of it whatever the samples are, once it was written.
+    pub(crate) frames: [OnceLock<Frame>; 2],
 }
 
 impl Layout {
@@ -52,8 +53,8 @@ impl Layout {
             named.iter().filter(|(name, table, _)| !is_metric_name(name) || !valid(&tables[*table]));
         let invalid = invalid.map(|(_, table, family)| (*table, *family)).collect();
         let order = named.into_iter().map(|(_, table, family)| (table, family)).collect();
-        let shapes = tables.iter().map(|table| Arc::clone(&table.shape)).collect();
-        Layout { shapes, order, names, invalid, headers: Default::default() }
+        let tables = tables.iter().map(|table| (Arc::clone(&table.shape), table.prefix.clone())).collect();
+        Layout { tables, order, names, invalid, frames: Default::default() }
     }
 
     /// The parts of each family.
@@ -62,16 +63,17 @@ impl Layout {
     }
 
     fn is_of(&self, tables: &[Arc<Table>]) -> bool {
-        let same = |(known, table): (&Arc<Shape>, &Arc<Table>)| {
-            Arc::ptr_eq(known, &table.shape) || *known == table.shape
+        let same = |((shape, prefix), table): (&(Arc<Shape>, String), &Arc<Table>)| {
+            (Arc::ptr_eq(shape, &table.shape) || *shape == table.shape) && *prefix == table.prefix
         };
-        self.shapes.len() == tables.len() && self.shapes.iter().zip(tables).all(same)
+        self.tables.len() == tables.len() && self.tables.iter().zip(tables).all(same)
     }
 
     /// Whether it is about as many families as these tables have.
     pub(crate) fn is_as_long_as(&self, tables: &[Arc<Table>]) -> bool {
-        let long =
-            |(known, table): (&Arc<Shape>, &Arc<Table>)| known.families.len() == table.shape.families.len();
-        self.shapes.len() == tables.len() && self.shapes.iter().zip(tables).all(long)
+        let long = |((shape, _), table): (&(Arc<Shape>, String), &Arc<Table>)| {
+            shape.families.len() == table.shape.families.len()
+        };
+        self.tables.len() == tables.len() && self.tables.iter().zip(tables).all(long)
     }
 }

@@ -3,7 +3,8 @@
 //! # Layout
 //! - [`family`]: what a metric family is: [`Desc`] and [`Kind`].
 //! - [`shape`]: the form of a table: its labels and families.
-//! - [`snapshot`]: the columnar [`Snapshot`] that a scrape fills and the writers read.
+//! - [`snapshot`]: the columnar [`Snapshot`] that a scrape fills and the writers read; [`table`]: what it is made of.
+//! - [`template`]: what a snapshot shares with the one before it.
 //! - [`text`], [`openmetrics`]: the two writers, text format 0.0.4 and OpenMetrics 1.0.
 //! - [`negotiate`]: which format and which compression a client asked for.
 //! - [`bridge`]: from and to `prometheus-client`.
@@ -21,9 +22,12 @@ pub mod negotiate;
 mod number;
 pub mod openmetrics;
 pub mod parse;
+mod rows;
 pub mod shape;
 mod shared_str;
 pub mod snapshot;
+pub mod table;
+pub mod template;
 pub mod text;
 mod write;
 
@@ -33,4 +37,6 @@ pub use negotiate::{Encoding, Format};
 pub use parse::Page;
 pub use shape::{Column, HistogramColumns, Shape, SummaryColumns};
 pub use shared_str::SharedStr;
-pub use snapshot::{Row, Snapshot, Table};
+pub use snapshot::Snapshot;
+pub use table::{Row, Table};
+pub use template::Template;

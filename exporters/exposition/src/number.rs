@@ -4,7 +4,24 @@
 const WHOLE: f64 = 9e15;
 
 /// Appends `value` as both formats write a sample value.
+#[inline]
 pub(crate) fn push(out: &mut String, value: f64) {
+    // Most are a digit.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what does not fit is found by the comparison"
+    )]
+    let digit = value as u8;
+    // -0 is not 0 here.
+    if digit < 10 && f64::from(digit).to_bits() == value.to_bits() {
+        out.push(char::from(b'0' + digit));
+    } else {
+        push_any(out, value);
+    }
+}
+
+fn push_any(out: &mut String, value: f64) {
     // A cast there and back is a few instructions; the fraction is a call where the processor may be an old one.
     #[expect(clippy::cast_possible_truncation, reason = "what does not fit is found by the comparison")]
     let whole = value as i64;

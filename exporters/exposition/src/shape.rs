@@ -1,5 +1,7 @@
 //! The form of a table: its labels, its families, and a column for each sample that a row of them may have.
 
+use std::ops::Range;
+
 use crate::family::{Desc, Kind};
 
 /// Ends of the names of a histogram's samples, and of a gauge histogram's.
@@ -29,7 +31,7 @@ pub(crate) struct Family {
 }
 
 /// One column: what the series' name and labels get beside the family's.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) suffix: &'static str,
     pub(crate) extra: Option<(&'static str, f64)>,
@@ -61,40 +63,74 @@ impl Shape {
 
     /// Adds a family with one value a row.
     pub fn column(&mut self, desc: &Desc) -> Column {
-        Column(self.add_family(desc, [("", None)]))
+        Column(self.add(desc, &[VALUE]))
     }
 
     /// Adds a family of histograms or gauge histograms. `bounds` are the finite upper bounds, ascending; `+Inf` is added.
     pub fn histogram(&mut self, desc: &Desc, bounds: &[f64]) -> HistogramColumns {
-        let buckets = bounds.iter().chain([&f64::INFINITY]).map(|bound| (BUCKET, Some(("le", *bound))));
-        let [sum, count] =
-            if desc.kind == Kind::GaugeHistogram { [GSUM, GCOUNT] } else { ["_sum", "_count"] };
-        let first_bucket = self.add_family(desc, buckets.chain([(sum, None), (count, None)]));
+        let first_bucket = self.add(desc, &buckets(desc.kind, bounds));
         HistogramColumns { first_bucket, bounds: bounds.len() }
     }
 
     /// Adds a summary family with these quantiles, which may be none.
     pub fn summary(&mut self, desc: &Desc, quantiles: &[f64]) -> SummaryColumns {
-        let columns = quantiles.iter().map(|quantile| ("", Some(("quantile", *quantile))));
-        let first_quantile = self.add_family(desc, columns.chain([("_sum", None), ("_count", None)]));
+        let first_quantile = self.add(desc, &self::quantiles(quantiles));
         SummaryColumns { first_quantile, quantiles: quantiles.len() }
     }
 
-    fn add_family(
-        &mut self,
-        desc: &Desc,
-        columns: impl IntoIterator<Item = (&'static str, Option<(&'static str, f64)>)>,
-    ) -> usize {
+    /// Keeps the first families.
+    pub(crate) fn truncate(&mut self, families: usize) {
+        if let Some(other) = self.families.get(families) {
+            self.columns.truncate(other.first);
+            self.families.truncate(families);
+        }
+    }
+
+    /// Adds a family; returns its first column.
+    pub(crate) fn add(&mut self, desc: &Desc, columns: &[Sample]) -> usize {
         let first = self.columns.len();
-        self.columns.extend(columns.into_iter().map(|(suffix, extra)| Sample { suffix, extra }));
-        self.families.push(Family { desc: desc.clone(), first, count: self.columns.len() - first });
+        self.columns.extend_from_slice(columns);
+        self.families.push(Family { desc: desc.clone(), first, count: columns.len() });
         first
+    }
+
+    /// The first column of one of its families, if it is this.
+    pub(crate) fn find(&self, index: usize, desc: &Desc, columns: &[Sample]) -> Option<usize> {
+        let family = self.families.get(index)?;
+        let same = family.desc == *desc && self.columns[family.columns()] == *columns;
+        same.then_some(family.first)
+    }
+
+    pub(crate) fn has_labels(&self, names: &[&str]) -> bool {
+        self.labels.len() == names.len()
+            && self.labels.iter().zip(names).all(|(own, name)| own.name() == *name)
     }
 
     /// Number of values of a row.
     pub(crate) fn width(&self) -> usize {
         self.columns.len()
     }
+}
+
+impl Family {
+    pub(crate) fn columns(&self) -> Range<usize> {
+        self.first..self.first + self.count
+    }
+}
+
+/// The column of a family with one value a row.
+pub(crate) const VALUE: Sample = Sample { suffix: "", extra: None };
+
+pub(crate) fn buckets(kind: Kind, bounds: &[f64]) -> Vec<Sample> {
+    let [sum, count] = if kind == Kind::GaugeHistogram { [GSUM, GCOUNT] } else { ["_sum", "_count"] };
+    let bounds = bounds.iter().chain([&f64::INFINITY]);
+    let buckets = bounds.map(|bound| Sample { suffix: BUCKET, extra: Some(("le", *bound)) });
+    buckets.chain([sum, count].map(|suffix| Sample { suffix, extra: None })).collect()
+}
+
+pub(crate) fn quantiles(quantiles: &[f64]) -> Vec<Sample> {
+    let values = quantiles.iter().map(|quantile| Sample { suffix: "", extra: Some(("quantile", *quantile)) });
+    values.chain(["_sum", "_count"].map(|suffix| Sample { suffix, extra: None })).collect()
 }
 
 impl LabelName {

@@ -4,26 +4,16 @@
 //! a row are rendered once, however many families use them, and a value that was not set is absent from the page.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
-use crate::family::{Desc, is_label_name};
+use crate::family::Desc;
 use crate::labels;
 use crate::layout::Layout;
-use crate::shape::{Column, Family, HistogramColumns, LabelName, Shape, SummaryColumns};
-
-/// Marks "no sample": a NaN with a payload that no arithmetic makes. A real NaN is a value like any other.
-const ABSENT: f64 = f64::from_bits(0x7ff4_0ab5_e470_0001);
-
-/// Ends the labels of a row.
-const AFTER: &str = "} ";
-
-/// Up to so many rows of a table are compared one by one, which is faster than hashing them.
-const FEW: usize = 16;
+use crate::shape::{Family, Shape};
+use crate::table::Table;
+use crate::template::Template;
 
 /// What one scrape found. A clone shares the tables until one side changes them, so that what is read seldom can be
 /// kept and put on every page for nothing.
@@ -34,27 +24,10 @@ pub struct Snapshot {
     unlabelled: Option<usize>,
     /// What the writers need, from [`Snapshot::arrange`] until families change.
     layout: Option<Arc<Layout>>,
+    /// What the next tables may share.
+    template: Template,
     duplicates: u64,
     rejected: u64,
-}
-
-/// Rows of label values, and one column of sample values for each family over them.
-#[derive(Clone, Debug, Default)]
-pub struct Table {
-    pub(crate) shape: Arc<Shape>,
-    /// Names of the labels that every row of the table has, beside those of the shape.
-    common: Vec<String>,
-    /// These labels, rendered, with a trailing comma when not empty.
-    pub(crate) prefix: String,
-    /// Rendered label blocks of all rows, back to back.
-    blocks: String,
-    ends: Vec<usize>,
-    /// Every row, by a hash of its label block, once there are [`FEW`] of them.
-    seen: HashTable<usize>,
-    hasher: RandomState,
-    /// Row after row, a value for each column.
-    values: Vec<f64>,
-    duplicates: u64,
 }
 
 impl Snapshot {
@@ -63,50 +36,77 @@ impl Snapshot {
         Snapshot::default()
     }
 
+    /// From now on, tables are likely to be those of this template, one after the other.
+    pub fn follow(&mut self, template: Template) {
+        self.template = template.after(self.tables.len());
+    }
+
+    /// The template of the tables since the last one was followed, or of all.
+    pub fn template(&mut self) -> Template {
+        std::mem::take(&mut self.template).of(&mut self.tables)
+    }
+
     /// Adds a family with one sample and no labels.
     pub fn sample(&mut self, desc: &Desc, value: f64) {
-        let index = *self.unlabelled.get_or_insert_with(|| {
-            self.tables.push(Arc::default());
+        let index = self.unlabelled.unwrap_or_else(|| {
+            self.table(&[]);
             self.tables.len() - 1
         });
+        self.unlabelled = Some(index);
         let table = Arc::make_mut(&mut self.tables[index]);
         let column = table.column(desc);
-        if table.ends.is_empty() {
+        if table.len() == 0 {
             table.row(&[]);
         }
-        Row { table, row: Some(0) }.set(column, value);
+        table.set(column, 0, value);
     }
 
     /// Adds a table whose rows have these labels.
     pub fn table(&mut self, labels: &[&str]) -> &mut Table {
-        self.table_of(&Arc::new(Shape::new(labels)))
+        let past = self.template.get(self.tables.len()).filter(|(shape, _)| shape.has_labels(labels));
+        let table = match past {
+            Some((shape, rows)) => Table::new(Arc::clone(shape), 0, Some(rows)),
+            None => Table::new(Arc::new(Shape::new(labels)), 0, None),
+        };
+        self.push(table)
     }
 
     /// Adds a table of a shape that was made before.
     pub fn table_of(&mut self, shape: &Arc<Shape>) -> &mut Table {
-        self.tables.push(Arc::new(Table::new(Arc::clone(shape))));
+        let same = |past: &Arc<Shape>| Arc::ptr_eq(past, shape) || past.labels == shape.labels;
+        let past = self.template.get(self.tables.len()).filter(|(shape, _)| same(shape));
+        let table = Table::new(Arc::clone(shape), shape.families.len(), past.map(|(_, rows)| rows));
+        self.push(table)
+    }
+
+    fn push(&mut self, table: Table) -> &mut Table {
+        self.tables.push(Arc::new(table));
         let last = self.tables.len() - 1;
         Arc::make_mut(&mut self.tables[last])
     }
 
     /// Takes over everything in `other` but tables without rows.
     pub fn append(&mut self, other: Snapshot) {
-        self.duplicates += other.duplicates;
-        self.tables.extend(other.tables.into_iter().filter(|table| table.rows() > 0));
-        self.rejected += other.rejected;
+        let Snapshot { mut tables, duplicates, rejected, .. } = other;
+        tables.retain(|table| table.len() > 0);
+        if self.tables.is_empty() {
+            self.tables = tables;
+        } else {
+            self.tables.append(&mut tables);
+        }
+        self.duplicates += duplicates;
+        self.rejected += rejected;
     }
 
     /// Puts labels on every series that is in the snapshot now; a label of the series itself wins.
     pub fn add_labels(&mut self, labels: &[(&str, &str)]) {
+        if labels.is_empty() {
+            return;
+        }
+        self.layout = None;
         for table in &mut self.tables {
             let table = Arc::make_mut(table);
-            for (name, value) in labels {
-                if table.label_names().all(|own| own != *name) && is_label_name(name) {
-                    labels::push(&mut table.prefix, &LabelName::new(name), value);
-                    table.prefix.push(',');
-                    table.common.push((*name).to_owned());
-                }
-            }
+            labels.iter().for_each(|(name, value)| table.add_label(name, value));
         }
     }
 
@@ -147,16 +147,7 @@ impl Snapshot {
         for table in &mut self.tables {
             for index in 0..table.shape.families.len() {
                 let Some((desc, factor)) = restate(&table.shape.families[index].desc) else { continue };
-                let table = Arc::make_mut(table);
-                let family = &mut Arc::make_mut(&mut table.shape).families[index];
-                family.desc = desc;
-                let columns = family.first..family.first + family.count;
-                for row in table.values.chunks_exact_mut(table.shape.width()) {
-                    row[columns.clone()]
-                        .iter_mut()
-                        .filter(|value| !is_absent(**value))
-                        .for_each(|value| *value *= factor);
-                }
+                Arc::make_mut(table).restate(index, desc, factor);
             }
         }
     }
@@ -170,7 +161,7 @@ impl Snapshot {
         let parts = parts.filter(move |part| self.name(*part) == family);
         parts.flat_map(move |part| {
             let (table, first) = (&self.tables[part.0], self.family(part).first);
-            (0..table.rows()).filter_map(move |row| {
+            (0..table.len()).filter_map(move |row| {
                 let labels = table.canonical_labels(row).into_iter();
                 let labels =
                     labels.map(|(name, value)| (name.to_owned(), labels::unescape(value).into_owned()));
@@ -186,7 +177,7 @@ impl Snapshot {
 
     /// Number of samples.
     pub fn len(&self) -> usize {
-        self.tables.iter().flat_map(|table| &table.values).filter(|value| !is_absent(**value)).count()
+        self.tables.iter().map(|table| table.samples()).sum()
     }
 
     /// Samples that were dropped because a series with the same labels was there before.
@@ -240,8 +231,8 @@ impl Snapshot {
         let hasher = RandomState::default();
         let mut seen = HashSet::with_hasher(RandomState::default());
         tables.iter().map(|index| &self.tables[*index]).all(|table| {
-            let hash = |row| labels::hash_unordered(&hasher, [&table.prefix, table.labels(row)]);
-            (0..table.rows()).all(|row| seen.insert(hash(row)))
+            let hash = |row| labels::hash_unordered(&hasher, [&table.prefix, table.rows.labels(row)]);
+            (0..table.len()).all(|row| seen.insert(hash(row)))
         })
     }
 
@@ -250,13 +241,13 @@ impl Snapshot {
         let hasher = RandomState::default();
         let mut seen: HashMap<u64, Vec<(usize, usize)>> = HashMap::new();
         for &(table_index, family_index) in parts {
-            for row in 0..self.tables[table_index].ends.len() {
+            for row in 0..self.tables[table_index].len() {
                 let table = &self.tables[table_index];
                 let family = &table.shape.families[family_index];
-                if table.present(family, row) == 0 {
+                if table.count(family, row) == 0 {
                     continue;
                 }
-                let hash = labels::hash_unordered(&hasher, [&table.prefix, table.labels(row)]);
+                let hash = labels::hash_unordered(&hasher, [&table.prefix, table.rows.labels(row)]);
                 let same = seen.entry(hash).or_default();
                 let canonical = table.canonical_labels(row);
                 if same.iter().any(|(t, r)| self.tables[*t].canonical_labels(*r) == canonical) {
@@ -284,244 +275,4 @@ impl Snapshot {
     pub(crate) fn name(&self, part: (usize, usize)) -> &str {
         &self.family(part).desc.name
     }
-}
-
-impl Table {
-    fn new(shape: Arc<Shape>) -> Table {
-        Table { shape, ..Table::default() }
-    }
-
-    /// Adds a family with one value a row.
-    pub fn column(&mut self, desc: &Desc) -> Column {
-        self.extend(|shape| shape.column(desc))
-    }
-
-    /// Adds a family of histograms or gauge histograms, see [`Shape::histogram`].
-    pub fn histogram(&mut self, desc: &Desc, bounds: &[f64]) -> HistogramColumns {
-        self.extend(|shape| shape.histogram(desc, bounds))
-    }
-
-    /// Adds a summary family, see [`Shape::summary`].
-    pub fn summary(&mut self, desc: &Desc, quantiles: &[f64]) -> SummaryColumns {
-        self.extend(|shape| shape.summary(desc, quantiles))
-    }
-
-    fn extend<T>(&mut self, add: impl FnOnce(&mut Shape) -> T) -> T {
-        let before = self.shape.width();
-        let added = add(Arc::make_mut(&mut self.shape));
-        self.widen(before);
-        added
-    }
-
-    /// Makes room for columns that were added to rows that are there.
-    fn widen(&mut self, before: usize) {
-        let (rows, width) = (self.ends.len(), self.shape.width());
-        if rows <= 1 {
-            self.values.resize(rows * width, ABSENT);
-            return;
-        }
-        let mut values = Vec::with_capacity(rows * width);
-        for row in 0..rows {
-            values.extend_from_slice(&self.values[row * before..][..before]);
-            values.resize((row + 1) * width, ABSENT);
-        }
-        self.values = values;
-    }
-
-    /// Adds a row with the values of the table's labels, in their order. Values that are missing are empty, further
-    /// ones are ignored. When a row with the same labels is there already, what is set on this one is dropped and
-    /// counted.
-    pub fn row(&mut self, values: &[&str]) -> Row<'_> {
-        if self.ends.is_empty() {
-            self.make_room();
-        }
-        let start = self.blocks.len();
-        for (index, name) in self.shape.labels.iter().enumerate() {
-            self.blocks.push(if index == 0 { '{' } else { ',' });
-            labels::push(&mut self.blocks, name, values.get(index).copied().unwrap_or_default());
-        }
-        if !self.shape.labels.is_empty() {
-            self.blocks.push_str(AFTER);
-        }
-        if self.is_new(start) {
-            let row = self.ends.len();
-            self.ends.push(self.blocks.len());
-            self.values.resize((row + 1) * self.shape.width(), ABSENT);
-            Row { table: self, row: Some(row) }
-        } else {
-            self.blocks.truncate(start);
-            Row { table: self, row: None }
-        }
-    }
-
-    /// Room for a table as most are: growing from nothing costs more than filling it.
-    fn make_room(&mut self) {
-        let rows = if self.shape.labels.is_empty() { 1 } else { FEW };
-        self.ends.reserve(rows);
-        self.values.reserve(rows * self.shape.width());
-        self.blocks.reserve(rows * self.shape.labels.len() * 32);
-    }
-
-    /// Whether the block that was just rendered at `start` differs from that of every row.
-    fn is_new(&mut self, start: usize) -> bool {
-        let next = self.ends.len();
-        let Table { blocks, ends, seen, hasher, .. } = self;
-        let rows = |row: usize| block(blocks, ends, row);
-        let new = &blocks[start..];
-        if next < FEW {
-            return (0..next).all(|row| rows(row) != new);
-        }
-        let hash_of = |row: &usize| hasher.hash_one(rows(*row));
-        if next == FEW {
-            seen.reserve(4 * FEW, hash_of);
-            for row in 0..next {
-                seen.insert_unique(hash_of(&row), row, hash_of);
-            }
-        }
-        let hash = hasher.hash_one(new);
-        // Growing hashes all rows again, and this one is none yet.
-        let hash_of = |row: &usize| if *row == next { hash } else { hash_of(row) };
-        match seen.entry(hash, |row| rows(*row) == new, hash_of) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(free) => {
-                free.insert(next);
-                true
-            }
-        }
-    }
-
-    /// What stands between name and value in a row, unless labels are added: its labels in braces, and a space. Empty
-    /// without labels.
-    pub(crate) fn block(&self, row: usize) -> &str {
-        block(&self.blocks, &self.ends, row)
-    }
-
-    /// The rendered labels of a row.
-    pub(crate) fn labels(&self, row: usize) -> &str {
-        let block = self.block(row);
-        block.strip_prefix('{').and_then(|rest| rest.strip_suffix(AFTER)).unwrap_or(block)
-    }
-
-    /// Bytes of the rendered labels of all rows.
-    pub(crate) fn blocks_size(&self) -> usize {
-        self.blocks.len()
-    }
-
-    pub(crate) fn label_names(&self) -> impl Iterator<Item = &str> {
-        self.shape.labels.iter().map(LabelName::name).chain(self.common.iter().map(String::as_str))
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// The value of a column in a row, unless it is absent.
-    pub(crate) fn value(&self, column: usize, row: usize) -> Option<f64> {
-        let value = self.values[row * self.shape.width() + column];
-        (!is_absent(value)).then_some(value)
-    }
-
-    fn present(&self, family: &Family, row: usize) -> usize {
-        (family.first..family.first + family.count)
-            .filter(|column| self.value(*column, row).is_some())
-            .count()
-    }
-
-    fn canonical_labels(&self, row: usize) -> Vec<(&str, &str)> {
-        let both = labels::pairs(&self.prefix).chain(labels::pairs(self.labels(row)));
-        let mut pairs: Vec<_> = both.filter(|(_, value)| !value.is_empty()).collect();
-        pairs.sort_unstable();
-        pairs
-    }
-
-    fn clear_row(&mut self, family: usize, row: usize) -> u64 {
-        let Family { first, count, .. } = self.shape.families[family];
-        let mut cleared = 0;
-        let first = row * self.shape.width() + first;
-        for value in &mut self.values[first..first + count] {
-            if !is_absent(*value) {
-                *value = ABSENT;
-                cleared += 1;
-            }
-        }
-        cleared
-    }
-
-    fn clear_family(&mut self, family: usize) -> u64 {
-        (0..self.ends.len()).map(|row| self.clear_row(family, row)).sum()
-    }
-
-    fn set(&mut self, column: usize, row: Option<usize>, value: f64) {
-        let Some(row) = row else {
-            self.duplicates += 1;
-            return;
-        };
-        let index = row * self.shape.width() + column;
-        self.values[index] = value;
-    }
-}
-
-/// A row being filled.
-#[derive(Debug)]
-pub struct Row<'a> {
-    table: &'a mut Table,
-    /// `None` when the row repeats an earlier one.
-    row: Option<usize>,
-}
-
-impl Row<'_> {
-    /// Sets the value of a family. A value that is not set is absent.
-    pub fn set(&mut self, column: Column, value: f64) -> &mut Self {
-        self.table.set(column.0, self.row, value);
-        self
-    }
-
-    /// Sets the value of a family unless it is unknown.
-    pub fn set_some(&mut self, column: Column, value: Option<f64>) -> &mut Self {
-        if let Some(value) = value {
-            self.set(column, value);
-        }
-        self
-    }
-
-    /// Sets a histogram: the cumulative count at each finite bound, where known, the count of all observations, and
-    /// their sum, where known.
-    pub fn histogram(
-        &mut self,
-        columns: &HistogramColumns,
-        cumulative: &[Option<f64>],
-        count: f64,
-        sum: Option<f64>,
-    ) -> &mut Self {
-        let infinity = columns.first_bucket + columns.bounds;
-        let buckets = columns.first_bucket..infinity;
-        for (column, value) in buckets.zip(cumulative.iter().copied()).chain([(infinity, Some(count))]) {
-            self.set_some(Column(column), value);
-        }
-        self.set_some(Column(infinity + 1), sum).set(Column(infinity + 2), count)
-    }
-
-    /// Sets a summary: a value for each quantile, the sum and the count, each where known.
-    pub fn summary(
-        &mut self,
-        columns: &SummaryColumns,
-        values: &[Option<f64>],
-        count: Option<f64>,
-        sum: Option<f64>,
-    ) -> &mut Self {
-        let after = columns.first_quantile + columns.quantiles;
-        for (column, value) in (columns.first_quantile..after).zip(values.iter().copied()) {
-            self.set_some(Column(column), value);
-        }
-        self.set_some(Column(after), sum).set_some(Column(after + 1), count)
-    }
-}
-
-fn block<'a>(blocks: &'a str, ends: &[usize], row: usize) -> &'a str {
-    let start = if row == 0 { 0 } else { ends[row - 1] };
-    &blocks[start..ends[row]]
-}
-
-fn is_absent(value: f64) -> bool {
-    value.to_bits() == ABSENT.to_bits()
 }

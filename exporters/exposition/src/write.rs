@@ -1,10 +1,14 @@
 //! What both text formats have in common: walking the snapshot and writing sample lines.
 
+use std::ops::Range;
+
 use crate::family::{Desc, Kind};
 use crate::layout::Layout;
 use crate::number;
+use crate::rows::AFTER;
 use crate::shape::{BUCKET, Sample, is_compound};
 use crate::snapshot::Snapshot;
+use crate::table::{Table, present};
 
 /// What a format decides.
 pub(crate) trait Dialect {
@@ -38,150 +42,133 @@ impl Part {
     }
 }
 
-/// HELP, TYPE and UNIT of the families of a layout, back to back: one text for each part of each of them.
+/// What a format writes of the families of a layout whatever their values are, in the order in which it is written.
 #[derive(Debug, Default)]
-pub(crate) struct Headers {
-    text: String,
-    ends: Vec<usize>,
+pub(crate) struct Frame {
+    sections: Vec<Section>,
+    lines: Vec<Line>,
+    /// Bytes of all headers.
+    headers: usize,
 }
 
-impl Headers {
-    fn new<D: Dialect>(snapshot: &Snapshot, layout: &Layout) -> Headers {
-        let count = layout.names.len();
-        let mut headers =
-            Headers { text: String::with_capacity(count * 128), ends: Vec::with_capacity(count) };
+/// A family in one of its tables, or the part that a format makes of it.
+#[derive(Debug)]
+struct Section {
+    /// Sections below one header have the same number, and are neighbours.
+    header: usize,
+    table: usize,
+    lines: Range<usize>,
+    /// Bytes of the lines of a row without its labels and values.
+    size: usize,
+}
+
+/// What stands around the labels of a row in the lines of a column.
+#[derive(Debug)]
+struct Line {
+    column: usize,
+    /// HELP, TYPE and UNIT, for the first line below them. Then the name, and the labels that all rows have: `name{`. All
+    /// of it where rows have none: `name `.
+    before: Box<str>,
+    /// Where the name starts.
+    name: usize,
+    /// The end of a block of labels to which the column adds one; empty, where it is as in [`Rows::text`].
+    after: Box<str>,
+}
+
+impl Frame {
+    fn new<D: Dialect>(snapshot: &Snapshot, layout: &Layout) -> Frame {
+        let mut frame = Frame::default();
+        let mut number = 0;
         for tables in layout.families() {
             let desc = &snapshot.family(tables[0]).desc;
             let kind = openmetrics_kind(desc, snapshot.tables[tables[0].0].label_names());
             for part in D::parts(desc.kind) {
-                D::header(&mut headers.text, desc, *part, kind);
-                headers.ends.push(headers.text.len());
+                let mut header = String::new();
+                D::header(&mut header, desc, *part, kind);
+                frame.headers += header.len();
+                number += 1;
+                for &at in tables.iter().filter(|at| snapshot.family(**at).desc.kind == desc.kind) {
+                    let (table, family) = (&snapshot.tables[at.0], snapshot.family(at));
+                    let first = frame.lines.len();
+                    let columns = family.columns().filter(|column| part.has(&table.shape.columns[*column]));
+                    frame.lines.extend(columns.map(|column| Line::new::<D>(table, desc, column, &header)));
+                    let size = frame.lines[first..].iter().map(Line::size).sum();
+                    let lines = first..frame.lines.len();
+                    frame.sections.push(Section { header: number, table: at.0, lines, size });
+                }
             }
         }
-        headers
+        frame
     }
 
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        let starts = [0].into_iter().chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
+    /// About how many bytes a page takes; more, where values are absent. A page that outgrows its memory is copied.
+    fn size(&self, snapshot: &Snapshot) -> usize {
+        const VALUE: usize = 16;
+        let size = |Section { table, lines, size, .. }: &Section| {
+            let (table, lines) = (&snapshot.tables[*table], lines.len());
+            table.len() * (size + lines * VALUE) + lines * table.rows.size()
+        };
+        self.headers + self.sections.iter().map(size).sum::<usize>()
+    }
+}
+
+impl Line {
+    fn new<D: Dialect>(table: &Table, desc: &Desc, column: usize, header: &str) -> Line {
+        let Sample { suffix, extra } = table.shape.columns[column];
+        let suffix = if is_compound(desc.kind) { suffix } else { "" };
+        let extra = extra.map(|(name, value)| {
+            let mut label = [name, "=\""].concat();
+            D::bound(&mut label, value);
+            label.push('"');
+            label
+        });
+        let mut before = [header, &*desc.name, suffix].concat();
+        let mut after = String::new();
+        // The labels of all rows end in a comma.
+        match (&extra, table.prefix.strip_suffix(',')) {
+            (extra, _) if !table.shape.labels.is_empty() => {
+                before.extend(["{", &table.prefix]);
+                extra.iter().for_each(|extra| after.extend([",", extra, AFTER]));
+            }
+            (Some(extra), _) => before.extend(["{", &table.prefix, extra, AFTER]),
+            (None, Some(labels)) => before.extend(["{", labels, AFTER]),
+            (None, None) => before.push(' '),
+        }
+        Line { column, before: before.into(), name: header.len(), after: after.into() }
+    }
+
+    fn size(&self) -> usize {
+        self.before.len() - self.name + self.after.len()
     }
 }
 
 /// Appends every family of a sealed snapshot, sorted by name. Allocates nothing per series, apart from growing `out`.
 pub(crate) fn families<D: Dialect>(snapshot: &Snapshot, out: &mut String) {
     let layout = snapshot.layout();
-    let headers = layout.headers[D::INDEX].get_or_init(|| Headers::new::<D>(snapshot, &layout));
-    out.reserve(headers.text.len() + samples_size(snapshot, &layout));
-    let mut headers = headers.iter();
-    let mut extras = Extras::default();
-    for tables in layout.families() {
-        for (part, header) in D::parts(snapshot.family(tables[0]).desc.kind).iter().zip(&mut headers) {
-            write_part::<D>(snapshot, tables, *part, header, &mut extras, out);
-        }
-    }
-}
-
-/// About how many bytes the samples take; more, where values are absent. A page that outgrows its memory is copied.
-fn samples_size(snapshot: &Snapshot, layout: &Layout) -> usize {
-    const VALUE: usize = 16;
-    let size = |part: &(usize, usize)| {
-        let (table, family) = (&snapshot.tables[part.0], snapshot.family(*part));
-        let line = family.desc.name.len() + table.prefix.len() + VALUE;
-        family.count * (table.rows() * line + table.blocks_size())
-    };
-    layout.order.iter().map(size).sum()
-}
-
-/// Appends a part of the family that stands in these tables, below its header.
-fn write_part<D: Dialect>(
-    snapshot: &Snapshot,
-    tables: &[(usize, usize)],
-    part: Part,
-    header: &str,
-    extras: &mut Extras,
-    out: &mut String,
-) {
-    let mut header = Some(header);
-    let kind = snapshot.family(tables[0]).desc.kind;
-    for &at in tables {
-        let table = &snapshot.tables[at.0];
-        let family = snapshot.family(at);
-        if family.desc.kind != kind {
-            continue;
-        }
-        let columns = &table.shape.columns[family.first..family.first + family.count];
-        if columns.iter().any(|column| column.extra.is_some()) {
-            extras.fill::<D>(columns);
-        }
-        for row in 0..table.rows() {
-            for (index, column) in columns.iter().enumerate().filter(|(_, column)| part.has(column)) {
-                let Some(value) = table.value(family.first + index, row) else { continue };
+    let frame = layout.frames[D::INDEX].get_or_init(|| Frame::new::<D>(snapshot, &layout));
+    out.reserve(frame.size(snapshot));
+    // The last header that was written.
+    let mut described = 0;
+    for section in &frame.sections {
+        let lines = &frame.lines[section.lines.clone()];
+        for (labels, values) in snapshot.tables[section.table].iter() {
+            for line in lines {
+                let Some(value) = present(values[line.column]) else { continue };
                 // Without a sample there is no family.
-                out.push_str(header.take().unwrap_or_default());
-                out.push_str(&family.desc.name);
-                if is_compound(kind) {
-                    out.push_str(column.suffix);
-                }
-                let extra = if column.extra.is_some() { extras.of(index) } else { "" };
-                let block = table.block(row);
-                if block.is_empty() || !table.prefix.is_empty() || !extra.is_empty() {
-                    series_labels(out, &table.prefix, table.labels(row), extra);
-                    out.push(' ');
+                let start = if described == section.header { line.name } else { 0 };
+                described = section.header;
+                out.push_str(&line.before[start..]);
+                if line.after.is_empty() {
+                    out.push_str(labels);
                 } else {
-                    out.push_str(block);
+                    out.push_str(&labels[..labels.len() - AFTER.len()]);
+                    out.push_str(&line.after);
                 }
                 number::push(out, value);
                 out.push('\n');
             }
         }
     }
-}
-
-/// The labels that columns add to those of a row: `le="0.5"`. They are the same in every row.
-#[derive(Default)]
-struct Extras {
-    text: String,
-    ends: Vec<usize>,
-}
-
-impl Extras {
-    fn fill<D: Dialect>(&mut self, columns: &[Sample]) {
-        self.text.clear();
-        self.ends.clear();
-        for column in columns {
-            if let Some((name, value)) = column.extra {
-                self.text.push_str(name);
-                self.text.push_str("=\"");
-                D::bound(&mut self.text, value);
-                self.text.push('"');
-            }
-            self.ends.push(self.text.len());
-        }
-    }
-
-    fn of(&self, column: usize) -> &str {
-        let start = if column == 0 { 0 } else { self.ends[column - 1] };
-        &self.text[start..self.ends[column]]
-    }
-}
-
-fn series_labels(out: &mut String, prefix: &str, labels: &str, extra: &str) {
-    if prefix.is_empty() && labels.is_empty() && extra.is_empty() {
-        return;
-    }
-    out.push('{');
-    // The prefix ends in a comma; one too many is taken back below.
-    out.push_str(prefix);
-    out.push_str(labels);
-    if !extra.is_empty() {
-        if !labels.is_empty() {
-            out.push(',');
-        }
-        out.push_str(extra);
-    } else if labels.is_empty() {
-        out.pop();
-    }
-    out.push('}');
 }
 
 /// Whether OpenMetrics can keep a kind under the name the family has: its counters must end in `_total`, its infos in

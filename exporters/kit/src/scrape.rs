@@ -6,13 +6,15 @@
 //! * A collector that fails, hangs or panics costs its own samples only.
 
 use std::collections::{BTreeSet, HashMap};
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use exposition::{Layout, Snapshot};
+use exposition::{Layout, Snapshot, Template};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, join_all};
+use futures_util::future::{BoxFuture, Shared};
 use tokio::time::{Instant, timeout_at};
 
 use crate::collector::{CollectError, Collector, Outcome};
@@ -150,10 +152,14 @@ struct Flight {
     deadline: Instant,
 }
 
-/// Layouts of the last page: of what collectors returned, and of everything.
+/// What the next page has in common with the last one.
 #[derive(Default)]
-struct Layouts {
+struct Known {
+    /// The layout of what collectors returned.
     collected: Arc<Layout>,
+    /// What was said of the pass.
+    added: Template,
+    /// The layout of everything.
     whole: Arc<Layout>,
 }
 
@@ -166,7 +172,7 @@ pub struct Scraper<S: Source> {
     max_series: Option<usize>,
     flights: Mutex<HashMap<Selection, Flight>>,
     /// Held by the pass that runs.
-    gate: tokio::sync::Mutex<Layouts>,
+    gate: tokio::sync::Mutex<Known>,
     throttle: Throttle,
 }
 
@@ -265,8 +271,8 @@ impl<S: Source> Scraper<S> {
             self.source.collectors().iter().filter(|collector| selection.contains(collector.spec().name));
         let results = match &session {
             Ok(session) => {
-                join_all(selected.map(|collector| run(&**collector, session, deadline, self.max_series)))
-                    .await
+                let collectors = selected.map(|collector| &**collector);
+                run(collectors, session, deadline, self.max_series).await
             }
             Err(error) => {
                 selected.map(|collector| (Snapshot::new(), not_run(collector.spec().name, error))).collect()
@@ -278,14 +284,16 @@ impl<S: Source> Scraper<S> {
             page.append(snapshot);
             collectors.push(ran);
         }
-        let mut unknown = Layouts::default();
-        let layouts = gate.as_deref_mut().unwrap_or(&mut unknown);
-        page.seal_like(&mut layouts.collected);
+        let mut unknown = Known::default();
+        let known = gate.as_deref_mut().unwrap_or(&mut unknown);
+        page.seal_like(&mut known.collected);
         self.log_failures(&session, &collectors);
         let complete = *selection == Selection::ALL;
+        page.follow(std::mem::take(&mut known.added));
         self.source.finish(Pass { session, collectors, duration: started.elapsed(), complete }, &mut page);
         (self.decorate)(&mut page);
-        page.arrange(&mut layouts.whole);
+        known.added = page.template();
+        page.arrange(&mut known.whole);
         Page::new(page)
     }
 
@@ -332,21 +340,48 @@ impl<S: Source> Drop for Landing<'_, S> {
     }
 }
 
-async fn run<S>(
-    collector: &dyn Collector<S>,
-    session: &S,
+/// Runs collectors at once, until the deadline.
+async fn run<'a, S: 'a>(
+    collectors: impl Iterator<Item = &'a dyn Collector<S>>,
+    session: &'a S,
     deadline: Instant,
     max_series: Option<usize>,
-) -> (Snapshot, Ran) {
+) -> Vec<(Snapshot, Ran)> {
     let started = Instant::now();
-    let collected = timeout_at(deadline, AssertUnwindSafe(collector.collect(session)).catch_unwind()).await;
-    let result = match collected {
-        Ok(Ok(result)) => result,
-        Ok(Err(panic)) => {
-            Err(CollectError::new(Outcome::Error, format!("panicked: {}", panic_text(&*panic))))
-        }
-        Err(_) => Err(CollectError::new(Outcome::Timeout, "no reply before the deadline")),
+    let start = |collector: &'a dyn Collector<S>| {
+        (collector.spec().name, AssertUnwindSafe(collector.collect(session)).catch_unwind(), None)
     };
+    let mut running: Vec<_> = collectors.map(start).collect();
+    // Nearly all wait for the same reply: to look at each costs less than to keep apart who was woken.
+    let all = poll_fn(|context| {
+        let mut waiting = false;
+        for (name, collecting, ended) in running.iter_mut().filter(|(_, _, ended)| ended.is_none()) {
+            match collecting.poll_unpin(context) {
+                Poll::Ready(result) => {
+                    let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
+                    *ended = Some(ran(name, result, started.elapsed(), max_series));
+                }
+                Poll::Pending => waiting = true,
+            }
+        }
+        if waiting { Poll::Pending } else { Poll::Ready(()) }
+    });
+    // An error means that some are late.
+    let _ = timeout_at(deadline, all).await;
+    let late = |name| {
+        let error = CollectError::new(Outcome::Timeout, "no reply before the deadline");
+        ran(name, Err(error), started.elapsed(), max_series)
+    };
+    running.into_iter().map(|(name, _, ended)| ended.unwrap_or_else(|| late(name))).collect()
+}
+
+/// How a collector ended.
+fn ran(
+    name: &'static str,
+    result: Result<Snapshot, CollectError>,
+    duration: Duration,
+    max_series: Option<usize>,
+) -> (Snapshot, Ran) {
     let result = result.and_then(|snapshot| match max_series {
         Some(max) if snapshot.len() > max => {
             let message = format!("{} series, more than --max-series={max}", snapshot.len());
@@ -354,14 +389,16 @@ async fn run<S>(
         }
         _ => Ok(snapshot),
     });
-    let name = collector.spec().name;
-    let duration = started.elapsed();
     match result {
         Ok(snapshot) => (snapshot, Ran { name, outcome: Outcome::Ok, message: None, duration }),
         Err(CollectError { outcome, message }) => {
             (Snapshot::new(), Ran { name, outcome, message: Some(message), duration })
         }
     }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> CollectError {
+    CollectError::new(Outcome::Error, format!("panicked: {}", panic_text(panic)))
 }
 
 fn not_run(name: &'static str, error: &CollectError) -> Ran {

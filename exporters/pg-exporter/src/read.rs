@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use exporter_kit::collector::{CollectError, Outcome};
 use foldhash::fast::RandomState;
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{Either, JoinAll, Map, join_all};
 use pg_client::{Row, Rows};
 
 use crate::options::Compat;
@@ -142,12 +143,23 @@ pub struct Found {
     statement: Option<Arc<Statement>>,
 }
 
+/// What all of these come to, run at once. Mostly it is one, for which [`join_all`] would cost more than it does itself.
+pub(crate) fn at_once<F: Future>(
+    futures: impl IntoIterator<Item = F>,
+) -> Either<Map<F, fn(F::Output) -> Vec<F::Output>>, JoinAll<F>> {
+    let mut futures = futures.into_iter();
+    match (futures.next(), futures.next()) {
+        (Some(only), None) => Either::Left(only.map(|result| vec![result])),
+        (first, second) => Either::Right(join_all(first.into_iter().chain(second).chain(futures))),
+    }
+}
+
 /// The rows of all of these, those first that are read at once. Every reply is awaited, also when one is an error.
 pub(crate) async fn all(
     reads: &'static [&'static Read],
     session: &PgSession,
 ) -> Result<Vec<Found>, CollectError> {
-    let at_once = join_all(reads.iter().map(|read| read.at_once(session))).await;
+    let at_once = at_once(reads.iter().map(|read| read.at_once(session))).await;
     let mut found = at_once.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
     for read in reads {
         if let Read::Then(sql) = read

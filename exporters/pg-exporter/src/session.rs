@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use exporter_kit::collector::{CollectError, Outcome};
-use exposition::Snapshot;
+use exposition::{Snapshot, Template};
 use foldhash::fast::RandomState;
 use pg_client::{ConnectError, ConnectErrorKind, Dsn, Lease, Limits, QueryError, QueryErrorKind, Rows};
 use tokio::sync::{OnceCell, RwLock};
@@ -17,7 +17,7 @@ use crate::extension::Extension;
 use crate::options::{Options, WhichDatabases};
 use crate::plans::Plans;
 use crate::sizes::Sizes;
-use crate::sql::{SETTINGS, ServerLabel};
+use crate::sql::{Query, SETTINGS, ServerLabel};
 
 /// How long a statement of a scrape waits for a lock. Statistics functions need none; what does is a catalogue under
 /// an ACCESS EXCLUSIVE lock, and that is worth an error rather than a wait.
@@ -52,6 +52,8 @@ pub(crate) struct Memory {
     extensions: Mutex<HashMap<&'static str, Extension>>,
     /// What is shown of pg_stat_statements.
     statements: Mutex<stat_statements::Kept>,
+    /// What queries made of their rows last, by the address of the query.
+    templates: Mutex<HashMap<usize, Template, RandomState>>,
     plans: Arc<Plans>,
 }
 
@@ -62,6 +64,7 @@ impl Memory {
             results: Mutex::default(),
             extensions: Mutex::default(),
             statements: Mutex::default(),
+            templates: Mutex::default(),
             plans,
         }
     }
@@ -86,6 +89,19 @@ impl Memory {
         &self.plans
     }
 
+    /// An empty snapshot for what a query finds: most of it is as it was last.
+    pub(crate) fn snapshot(&self, query: &'static Query) -> Snapshot {
+        let mut snapshot = Snapshot::new();
+        let template = locked(&self.templates).get_mut(&address(query)).map(std::mem::take);
+        snapshot.follow(template.unwrap_or_default());
+        snapshot
+    }
+
+    /// Remembers what a query found, for the next time.
+    pub(crate) fn put_template(&self, query: &'static Query, snapshot: &mut Snapshot) {
+        locked(&self.templates).insert(address(query), snapshot.template());
+    }
+
     /// Where an extension was found.
     pub(crate) fn extension(&self, name: &'static str) -> Option<Extension> {
         locked(&self.extensions).get(name).cloned()
@@ -100,6 +116,10 @@ impl Memory {
     pub(crate) fn forget_extension(&self, name: &'static str) {
         locked(&self.extensions).remove(name);
     }
+}
+
+fn address(query: &'static Query) -> usize {
+    std::ptr::from_ref(query).addr()
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

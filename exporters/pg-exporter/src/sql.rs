@@ -11,13 +11,12 @@ use std::sync::Arc;
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Outcome, Spec};
 use exposition::{Column, Desc, Shape, Snapshot, Table};
 use futures_util::FutureExt;
-use futures_util::future::join_all;
 use pg_client::Rows;
 
 use crate::extension::OfExtension;
 use crate::options::Compat;
 use crate::progress::{self, Report};
-use crate::read::{self, Found, Read, Wanted};
+use crate::read::{self, Found, Read, Wanted, at_once};
 use crate::session::PgSession;
 
 /// A collector of the PostgreSQL exporter.
@@ -336,7 +335,7 @@ impl Query {
     }
 
     async fn run(&'static self, session: &PgSession) -> Result<Snapshot, CollectError> {
-        let mut snapshot = Snapshot::new();
+        let mut snapshot = session.memory().snapshot(self);
         match self {
             Query::Columns(columns) => {
                 let wanted = || columns.wanted(session.major(), session.options().compat);
@@ -360,6 +359,7 @@ impl Query {
             // Boxed, for the others not to need as much room.
             Query::OfExtension(query) => return Box::pin(query.run(session)).await,
         }
+        session.memory().put_template(self, &mut snapshot);
         session.add_server_label(self.server_label(), &mut snapshot);
         Ok(snapshot)
     }
@@ -429,15 +429,15 @@ impl Collector<PgSession> for &'static PgCollector {
     fn collect<'a>(&'a self, session: &'a PgSession) -> BoxFuture<'a, Result<Snapshot, CollectError>> {
         async move {
             // What the session's version is, is known only once it is open for sure.
-            let applicable: Vec<&Query> =
-                self.queries.iter().filter(|query| query.versions().contains(session.major())).collect();
-            if applicable.is_empty() {
+            let applicable = self.queries.iter().filter(|query| query.versions().contains(session.major()));
+            // Every reply is awaited, also when one is an error: giving up a statement would cancel whichever runs then.
+            let parts = at_once(applicable.map(|query| query.run(session))).await;
+            if parts.is_empty() {
                 let message = format!("needs another version than {}", session.major());
                 return Err(CollectError::new(Outcome::UnsupportedVersion, message));
             }
             let mut snapshot = Snapshot::new();
-            // Every reply is awaited, also when one is an error: giving up a statement would cancel whichever runs then.
-            for part in join_all(applicable.into_iter().map(|query| query.run(session))).await {
+            for part in parts {
                 snapshot.append(part?);
             }
             if self.scope == Scope::Database {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exposition::{Desc, Encoding, Format, parse};
+use futures_util::future::join_all;
 
 use super::*;
 use crate::collector::Spec;
