@@ -157,7 +157,20 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 fn whole(line: &[u8]) -> Result<i64, Malformed> {
-    std::str::from_utf8(line).ok().and_then(|line| line.parse().ok()).ok_or(Malformed("not a whole number"))
+    let (negative, digits) = match line {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    let number = digits.iter().try_fold(0_i64, |number, digit| {
+        let digit = i64::from(digit.wrapping_sub(b'0'));
+        if digit > 9 {
+            return None;
+        }
+        // Downwards, where there is room for one more.
+        number.checked_mul(10)?.checked_sub(digit)
+    });
+    let number = if negative { number } else { number.and_then(i64::checked_neg) };
+    number.filter(|_| !digits.is_empty()).ok_or(Malformed("not a whole number"))
 }
 
 /// A text with three characters of its format and a colon ahead.
@@ -230,6 +243,8 @@ mod tests {
     #[rstest]
     #[case("+PONG\r\n", Value::SimpleString("PONG".into()))]
     #[case(":-7\r\n", Value::Int(-7))]
+    #[case(":9223372036854775807\r\n", Value::Int(i64::MAX))]
+    #[case(":-9223372036854775808\r\n", Value::Int(i64::MIN))]
     #[case("$-1\r\n", Value::Nil)]
     #[case("*-1\r\n", Value::Nil)]
     #[case("$4\r\na\r\nb\r\n", bulk("a\r\nb"))]
@@ -260,6 +275,8 @@ mod tests {
     #[case("\r\n")]
     #[case("hello\r\n")]
     #[case(":1x\r\n")]
+    #[case(":\r\n")]
+    #[case(":9223372036854775808\r\n")]
     #[case("$-2\r\n")]
     #[case("*-2\r\n")]
     #[case("$1\r\nabc\r\n")]

@@ -34,12 +34,12 @@ mod streams;
 mod tile38;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use self::log_events::logs;
 pub use exporter_kit::collector::Spec;
 use exporter_kit::collector::{BoxFuture, CollectError, Collector};
-use exposition::Snapshot;
+use exposition::{Snapshot, Template};
 use foldhash::fast::RandomState;
 use redis::Value;
 
@@ -121,7 +121,7 @@ pub fn enabled(
         collectors.push(Box::new(ping::Ping));
     }
     for section in all(options) {
-        collectors.push(Box::new(Runner(section)));
+        collectors.push(Box::new(Runner::new(section)));
     }
     if !options.compat_1_86() {
         collectors.push(Box::new(log_events::LogEvents::new(options)));
@@ -157,20 +157,38 @@ pub fn enabled(
 }
 
 /// Runs a section as a collector of the scrape engine.
-pub struct Runner(pub Box<dyn Section>);
+pub struct Runner {
+    section: Box<dyn Section>,
+    /// What it wrote last, which most of the next is like.
+    template: Mutex<Template>,
+}
+
+impl Runner {
+    /// A collector of this section.
+    pub fn new(section: Box<dyn Section>) -> Runner {
+        Runner { section, template: Mutex::default() }
+    }
+
+    fn template(&self) -> MutexGuard<'_, Template> {
+        self.template.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Collector<Session> for Runner {
     fn spec(&self) -> &Spec {
-        self.0.spec()
+        self.section.spec()
     }
 
     fn collect<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, Result<Snapshot, CollectError>> {
         Box::pin(async move {
-            let replies = session.fetch(|server| self.0.requests(server)).await?;
+            let replies = session.fetch(|server| self.section.requests(server)).await?;
             let mut page = Snapshot::new();
-            match self.0.write(&replies, &mut page) {
+            page.follow(std::mem::take(&mut *self.template()));
+            let written = self.section.write(&replies, &mut page);
+            *self.template() = page.template();
+            match written {
                 Err(error) if page.is_empty() => return Err(error.into()),
-                Err(error) => session.note(self.0.spec().name, error),
+                Err(error) => session.note(self.section.spec().name, error),
                 Ok(()) => {}
             }
             Ok(page)
