@@ -1,7 +1,7 @@
 //! The order of the families of a page. It seldom differs from that of the page before.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::family::{is_label_name, is_metric_name};
 use crate::shape::Shape;
@@ -25,11 +25,21 @@ pub struct Layout {
     pub(crate) frames: [OnceLock<Frame>; 2],
 }
 
+/// Those that somebody keeps. Most targets of a kind have the same one, and a process may have a thousand of them.
+static KEPT: Mutex<Vec<Weak<Layout>>> = Mutex::new(Vec::new());
+
 impl Layout {
     /// The layout of these tables: `known` itself when it is theirs.
     pub(crate) fn of(tables: &[Arc<Table>], known: &mut Arc<Layout>) -> Arc<Layout> {
         if !known.is_of(tables) {
-            *known = Arc::new(Layout::new(tables));
+            let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.retain(|layout| layout.strong_count() > 0);
+            let same = kept.iter().filter_map(Weak::upgrade).find(|layout| layout.is_of(tables));
+            *known = same.unwrap_or_else(|| {
+                let new = Arc::new(Layout::new(tables));
+                kept.push(Arc::downgrade(&new));
+                new
+            });
         }
         Arc::clone(known)
     }

@@ -80,10 +80,8 @@ impl Shape {
 
     /// Keeps the first families.
     pub(crate) fn truncate(&mut self, families: usize) {
-        if let Some(other) = self.families.get(families) {
-            self.columns.truncate(other.first);
-            self.families.truncate(families);
-        }
+        self.families.truncate(families);
+        self.columns.truncate(self.families.last().map_or(0, |last| last.columns().end));
     }
 
     /// Adds a family; returns its first column.

@@ -167,6 +167,24 @@ proptest! {
     }
 }
 
+/// Of a thousand targets of a kind, one layout is kept.
+#[test]
+fn pages_with_the_same_families_have_the_same_layout() {
+    let page = |label: &str, value: f64| {
+        let mut known = Arc::default();
+        let mut snapshot = Snapshot::new();
+        let table = snapshot.table(&["l"]);
+        let column = table.column(&Desc::gauge("g", "A gauge."));
+        table.row(&["x"]).set(column, value);
+        snapshot.add_labels(&[(label, "y")]);
+        snapshot.seal_like(&mut known);
+        known
+    };
+    let known = page("k", 1.0);
+    assert!(Arc::ptr_eq(&known, &page("k", 2.0)));
+    assert!(!Arc::ptr_eq(&known, &page("other", 1.0)), "the labels are others");
+}
+
 #[test]
 fn openmetrics_names_and_types() {
     let mut snapshot = Snapshot::new();

@@ -74,6 +74,7 @@ proptest! {
         order in prop::collection::vec(any::<prop::sample::Index>(), 1..8),
         constant in prop::option::of("[kxy]"),
         before in 0..2_usize,
+        dropped in "[a-f]",
     ) {
         let mut template = Template::default();
         for (seed, index) in (0..).zip(&order) {
@@ -89,6 +90,8 @@ proptest! {
             found.follow(std::mem::take(&mut template));
             for snapshot in [&mut expected, &mut found] {
                 fill(snapshot, content, seed);
+                snapshot.retain(|name| name != dropped);
+                snapshot.rename(|name| (name == "b").then(|| "renamed".to_owned()));
             }
             template = found.template();
             for snapshot in [&mut expected, &mut found] {
@@ -119,4 +122,26 @@ fn a_value_that_is_another_ones_text_is_a_row_of_its_own() {
     let (_, template) = page("a\\", Template::default());
     let (found, _) = page("a\\\\", template);
     assert!(found.contains("size{path=\"a\\\\\\\\\"} 1"), "{found}");
+}
+
+/// What is dropped and made again on every page leaves nothing in the template.
+#[test]
+fn a_template_does_not_grow() {
+    let mut template = Template::default();
+    let mut sizes = Vec::new();
+    for _ in 0..4 {
+        let mut snapshot = Snapshot::new();
+        snapshot.follow(template);
+        let table = snapshot.table(&["l"]);
+        let columns = ["a", "b", "c"].map(|name| table.column(&Desc::new(Kind::Gauge, name, "A gauge.")));
+        let mut row = table.row(&["\n"]);
+        columns.into_iter().for_each(|column| {
+            row.set(column, 1.0);
+        });
+        snapshot.retain(|name| name != "b");
+        assert_eq!(snapshot.len(), 2);
+        template = snapshot.template();
+        sizes.push(format!("{template:?}").len());
+    }
+    assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{sizes:?}");
 }

@@ -143,10 +143,11 @@ pub struct Found {
     statement: Option<Arc<Statement>>,
 }
 
+/// One future, with its result in a list.
+type Only<F> = Map<F, fn(<F as Future>::Output) -> Vec<<F as Future>::Output>>;
+
 /// What all of these come to, run at once. Mostly it is one, for which [`join_all`] would cost more than it does itself.
-pub(crate) fn at_once<F: Future>(
-    futures: impl IntoIterator<Item = F>,
-) -> Either<Map<F, fn(F::Output) -> Vec<F::Output>>, JoinAll<F>> {
+pub(crate) fn at_once<F: Future>(futures: impl IntoIterator<Item = F>) -> Either<Only<F>, JoinAll<F>> {
     let mut futures = futures.into_iter();
     match (futures.next(), futures.next()) {
         (Some(only), None) => Either::Left(only.map(|result| vec![result])),

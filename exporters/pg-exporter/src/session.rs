@@ -52,7 +52,7 @@ pub(crate) struct Memory {
     extensions: Mutex<HashMap<&'static str, Extension>>,
     /// What is shown of pg_stat_statements.
     statements: Mutex<stat_statements::Kept>,
-    /// What queries made of their rows last, by the address of the query.
+    /// What was made of the rows of queries last, by the address of the query.
     templates: Mutex<HashMap<usize, Template, RandomState>>,
     plans: Arc<Plans>,
 }
@@ -89,17 +89,14 @@ impl Memory {
         &self.plans
     }
 
-    /// An empty snapshot for what a query finds: most of it is as it was last.
-    pub(crate) fn snapshot(&self, query: &'static Query) -> Snapshot {
+    /// What is made of the rows of a query. Most of it is as it was last.
+    pub(crate) fn snapshot(&self, query: &'static Query, fill: impl FnOnce(&mut Snapshot)) -> Snapshot {
+        let key = std::ptr::from_ref(query).addr();
         let mut snapshot = Snapshot::new();
-        let template = locked(&self.templates).get_mut(&address(query)).map(std::mem::take);
-        snapshot.follow(template.unwrap_or_default());
+        snapshot.follow(locked(&self.templates).get_mut(&key).map(std::mem::take).unwrap_or_default());
+        fill(&mut snapshot);
+        locked(&self.templates).insert(key, snapshot.template());
         snapshot
-    }
-
-    /// Remembers what a query found, for the next time.
-    pub(crate) fn put_template(&self, query: &'static Query, snapshot: &mut Snapshot) {
-        locked(&self.templates).insert(address(query), snapshot.template());
     }
 
     /// Where an extension was found.
@@ -116,10 +113,6 @@ impl Memory {
     pub(crate) fn forget_extension(&self, name: &'static str) {
         locked(&self.extensions).remove(name);
     }
-}
-
-fn address(query: &'static Query) -> usize {
-    std::ptr::from_ref(query).addr()
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -335,14 +335,14 @@ impl Query {
     }
 
     async fn run(&'static self, session: &PgSession) -> Result<Snapshot, CollectError> {
-        let mut snapshot = session.memory().snapshot(self);
-        match self {
+        let memory = session.memory();
+        let mut snapshot = match self {
             Query::Columns(columns) => {
                 let wanted = || columns.wanted(session.major(), session.options().compat);
-                let statement = session.memory().plans().statement(columns, session.major(), wanted);
+                let statement = memory.plans().statement(columns, session.major(), wanted);
                 let (rows, statement) = statement.run(session, wanted).await?;
-                let form = session.memory().plans().form(columns, session.major());
-                form.decode(&rows, &statement.places, &mut snapshot);
+                let form = memory.plans().form(columns, session.major());
+                memory.snapshot(self, |snapshot| form.decode(&rows, &statement.places, snapshot))
             }
             Query::Custom(custom) => {
                 let sizes = async {
@@ -351,15 +351,16 @@ impl Query {
                     }
                 };
                 let (found, ()) = tokio::join!(read::all(self.reads(), session), sizes);
-                (custom.decode)(&found?, session, &mut snapshot);
+                let found = found?;
+                memory.snapshot(self, |snapshot| (custom.decode)(&found, session, snapshot))
             }
             Query::Report(report) => {
-                report.decode(&read::all(self.reads(), session).await?, session, &mut snapshot);
+                let found = read::all(self.reads(), session).await?;
+                memory.snapshot(self, |snapshot| report.decode(&found, session, snapshot))
             }
             // Boxed, for the others not to need as much room.
             Query::OfExtension(query) => return Box::pin(query.run(session)).await,
-        }
-        session.memory().put_template(self, &mut snapshot);
+        };
         session.add_server_label(self.server_label(), &mut snapshot);
         Ok(snapshot)
     }

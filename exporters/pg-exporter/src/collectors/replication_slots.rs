@@ -1,6 +1,8 @@
 //! `pg_replication_slots_*`: positions and state of replication slots. 0.19 called half of them
 //! `pg_replication_slot_*`.
 
+use std::cell::LazyCell;
+
 use exporter_kit::collector::Spec;
 use exposition::{Desc, Kind, Snapshot};
 
@@ -68,7 +70,8 @@ pub(crate) static COLLECTOR: PgCollector = PgCollector {
 
 fn decode(found: &[Found], session: &PgSession, snapshot: &mut Snapshot) {
     let [databases, slots] = found else { return };
-    let names = databases.by_first();
+    // Most servers have no slots.
+    let names = LazyCell::new(|| databases.by_first());
     let v0_19 = session.options().compat == Compat::V0_19;
     let named = |desc: &Desc| match v0_19 {
         true => {
