@@ -86,6 +86,7 @@ impl Fields {
         Self { by_field, threads, certificates, mapped: Kept::default() }
     }
 
+    /// What the keys of INFO say.
     fn mapped(&self, info: &Info) -> Mapped {
         let mut shape = Shape::new(&[]);
         let (mut plain, mut threads) = (Vec::new(), Vec::new());

@@ -39,6 +39,7 @@ pub(super) struct LatencyHistogram {
     table: Kept<Vec<f64>, Arc<Histogram>>,
 }
 
+/// The table with these bounds.
 struct Histogram {
     bounds: Vec<f64>,
     shape: Arc<Shape>,
