@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::collectors::{self, ping};
 use crate::connection::Target;
 use crate::error::{Reason, ReplyError};
+use crate::kept::Kept;
 use crate::names;
 use crate::options::Options;
 use crate::sampler::Sampler;
@@ -68,6 +69,8 @@ struct Families {
     collector_duration: Column,
     outcomes: Arc<Shape>,
     outcome: Column,
+    /// The table of the outcomes, which seldom are others than in the last scrape.
+    ended: Kept<Vec<(&'static str, Outcome)>, Snapshot>,
 }
 
 impl Families {
@@ -137,7 +140,17 @@ impl Families {
             exporter: Arc::new(exporter),
             durations: Arc::new(durations),
             outcomes: Arc::new(outcomes),
+            ended: Kept::default(),
         }
+    }
+
+    fn ended(&self, outcomes: &[(&'static str, Outcome)]) -> Snapshot {
+        let mut page = Snapshot::new();
+        let table = page.table_of(&self.outcomes);
+        for (collector, outcome) in outcomes {
+            table.row(&[collector, outcome.as_str()]).set(self.outcome, 1.0);
+        }
+        page
     }
 }
 
@@ -232,10 +245,9 @@ impl Exporter {
             for ran in &pass.collectors {
                 table.row(&[ran.name]).set(families.collector_duration, ran.duration.as_secs_f64());
             }
-            let table = page.table_of(&families.outcomes);
-            for ran in &pass.collectors {
-                table.row(&[ran.name, outcome(ran, notes).as_str()]).set(families.outcome, 1.0);
-            }
+            let outcomes: Vec<_> =
+                pass.collectors.iter().map(|ran| (ran.name, outcome(ran, notes))).collect();
+            page.append(families.ended.get(&outcomes, || families.ended(&outcomes)));
         }
     }
 }

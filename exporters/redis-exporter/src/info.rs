@@ -2,7 +2,7 @@
 //! `k=v,k=v` values inside them. One copy of the text is kept and everything borrows from it.
 //! Numbers follow what Go's `ParseFloat` accepts, so that a value means the same here as in redis_exporter.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::outline::{Outline, Values};
 
@@ -12,12 +12,30 @@ pub struct Info {
     text: String,
     outline: Arc<Outline>,
     values: Values,
+    commands: OnceLock<Vec<Totals>>,
 }
+
+/// What Commandstats says of one command.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    line: usize,
+    /// Calls since the start, or since CONFIG RESETSTAT.
+    pub calls: Option<f64>,
+    /// Microseconds that they took.
+    pub usec: Option<f64>,
+    /// Calls that were refused before they ran.
+    pub rejected: Option<f64>,
+    /// Calls that failed while they ran.
+    pub failed: Option<f64>,
+}
+
+/// What the keys of Commandstats begin with; the name of the command follows.
+const COMMAND: &str = "cmdstat_";
 
 /// One line of INFO, in the order the server sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// Which line it is, for [`Info::line`] of each text with this outline.
+    /// Which line it is, for [`Info::value`] of each text with this outline.
     pub line: usize,
     /// The heading above the line without its `# `, empty before the first heading.
     pub section: &'a str,
@@ -43,7 +61,7 @@ impl Info {
                 (Arc::new(outline), values)
             }
         };
-        Self { text, outline, values }
+        Self { text, outline, values, commands: OnceLock::new() }
     }
 
     /// What there is beside the values.
@@ -51,9 +69,14 @@ impl Info {
         &self.outline
     }
 
-    /// Key and value of a line.
-    pub fn line(&self, line: usize) -> (&str, &str) {
-        (self.outline.key(line), &self.text[self.values[line].clone()])
+    /// The key of a line.
+    pub fn key(&self, line: usize) -> &str {
+        self.outline.key(line)
+    }
+
+    /// The value of a line.
+    pub fn value(&self, line: usize) -> &str {
+        &self.text[self.values[line].clone()]
     }
 
     /// Every field in the server's order.
@@ -68,10 +91,7 @@ impl Info {
     ) -> impl Iterator<Item = Field<'a>> + 'a {
         let sections = self.outline.sections().filter(move |(name, _)| wanted(name));
         sections.flat_map(move |(section, lines)| {
-            lines.map(move |line| {
-                let (key, value) = self.line(line);
-                Field { line, section, key, value }
-            })
+            lines.map(move |line| Field { line, section, key: self.key(line), value: self.value(line) })
         })
     }
 
@@ -87,12 +107,37 @@ impl Info {
 
     /// The first value of a key, in whichever section it is.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.outline.find(key).map(|line| self.line(line).1)
+        self.outline.find(key).map(|line| self.value(line))
     }
 
     /// The first value of a key as a number; absent when it is missing or not a number.
     pub fn number(&self, key: &str) -> Option<f64> {
         self.get(key).and_then(number)
+    }
+
+    /// The commands in Commandstats. They are read once, for all the collectors that want them.
+    pub fn commands(&self) -> impl Iterator<Item = (&str, &Totals)> {
+        let commands = self.commands.get_or_init(|| {
+            let fields = self.section("Commandstats").filter(|field| field.key.starts_with(COMMAND));
+            fields.map(|field| Totals::read(field.line, field.value)).collect()
+        });
+        commands.iter().map(|totals| (&self.key(totals.line)[COMMAND.len()..], totals))
+    }
+}
+
+impl Totals {
+    fn read(line: usize, text: &str) -> Self {
+        let mut totals = Self { line, ..Self::default() };
+        for (name, value) in parts(text) {
+            match name {
+                "calls" => totals.calls = number(value),
+                "usec" => totals.usec = number(value),
+                "rejected_calls" => totals.rejected = number(value),
+                "failed_calls" => totals.failed = number(value),
+                _ => {}
+            }
+        }
+        totals
     }
 }
 

@@ -1,5 +1,6 @@
 //! What follows from a part of a reply that is mostly the same from one scrape to the next, and is kept for that long.
 
+use std::borrow::Borrow;
 use std::sync::{Mutex, PoisonError};
 
 /// What was made of a key, until it is another one.
@@ -12,15 +13,19 @@ impl<K, T> Default for Kept<K, T> {
     }
 }
 
-impl<K: PartialEq, T: Clone> Kept<K, T> {
+impl<K, T: Clone> Kept<K, T> {
     /// What is kept of this key, or was just made.
-    pub(crate) fn get(&self, key: K, make: impl FnOnce(&K) -> T) -> T {
+    pub(crate) fn get<Q>(&self, key: &Q, make: impl FnOnce() -> T) -> T
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + PartialEq + ToOwned<Owned = K>,
+    {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
-            Some((known, made)) if *known == key => made.clone(),
+            Some((known, made)) if known.borrow() == key => made.clone(),
             _ => {
-                let made = make(&key);
-                *kept = Some((key, made.clone()));
+                let made = make();
+                *kept = Some((key.to_owned(), made.clone()));
                 made
             }
         }

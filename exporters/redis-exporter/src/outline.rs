@@ -36,7 +36,7 @@ struct Line {
 pub(crate) type Values = Vec<Range<usize>>;
 
 /// Lengths are compared faster than texts, and mostly tell keys apart.
-fn by_length(key: &str) -> (usize, &str) {
+fn by_length(key: &[u8]) -> (usize, &[u8]) {
     (key.len(), key)
 }
 
@@ -69,7 +69,7 @@ impl Outline {
             at += line.len();
         }
         let mut by_key: Vec<usize> = (0..outline.lines.len()).collect();
-        by_key.sort_by(|a, b| by_length(outline.key(*a)).cmp(&by_length(outline.key(*b))));
+        by_key.sort_by(|a, b| by_length(outline.bytes(*a)).cmp(&by_length(outline.bytes(*b))));
         outline.by_key = by_key;
         (outline, values)
     }
@@ -100,10 +100,16 @@ impl Outline {
         &self.text[start..colon]
     }
 
+    fn bytes(&self, line: usize) -> &[u8] {
+        let Line { start, colon } = self.lines[line];
+        &self.text.as_bytes()[start..colon]
+    }
+
     /// The first line with a key.
     pub(crate) fn find(&self, key: &str) -> Option<usize> {
-        let at = self.by_key.partition_point(|line| by_length(self.key(*line)) < by_length(key));
-        self.by_key.get(at).copied().filter(|line| self.key(*line) == key)
+        let key = key.as_bytes();
+        let at = self.by_key.partition_point(|line| by_length(self.bytes(*line)) < by_length(key));
+        self.by_key.get(at).copied().filter(|line| self.bytes(*line) == key)
     }
 
     /// Headings, without their `# `, and the numbers of the lines below. The first one is empty.

@@ -73,8 +73,8 @@ impl Cluster {
     /// Writes the fields of a text that were not seen before.
     fn write_fields<'a>(families: &Families, info: &'a Info, seen: &mut Vec<&'a str>, page: &mut Snapshot) {
         for (line, desc) in families.iter() {
-            let (key, text) = info.line(*line);
-            if let Some(value) = value(text)
+            let key = info.key(*line);
+            if let Some(value) = value(info.value(*line))
                 && !seen.contains(&key)
             {
                 seen.push(key);
@@ -97,12 +97,12 @@ impl Section for Cluster {
         // Valkey repeats the fields of CLUSTER INFO in INFO: each is written once.
         let mut seen = Vec::new();
         let info = &replies.info;
-        let families = self.of_info.get(Arc::clone(info.outline()), |_| self.families(info));
+        let families = self.of_info.get(info.outline(), || self.families(info));
         Self::write_fields(&families, info, &mut seen, page);
         let Some(reply) = replies.get(&Request::ClusterInfo) else { return Ok(()) };
         let reply = text(reply?).ok_or_else(|| ReplyError::unexpected(Request::ClusterInfo.name()))?;
         let info = Info::parse(reply);
-        let families = self.of_cluster_info.get(Arc::clone(info.outline()), |_| self.families(&info));
+        let families = self.of_cluster_info.get(info.outline(), || self.families(&info));
         Self::write_fields(&families, &info, &mut seen, page);
         Ok(())
     }

@@ -7,7 +7,6 @@ use exposition::{Column, Shape, Snapshot};
 
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
-use crate::info::{Info, number, parts};
 use crate::options::Options;
 
 static SPEC: Spec =
@@ -35,44 +34,6 @@ impl Commandstats {
     }
 }
 
-/// What INFO says of one command; read as numbers where they are used.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Totals<'a> {
-    calls: &'a str,
-    usec: &'a str,
-    rejected: &'a str,
-    failed: &'a str,
-}
-
-impl Totals<'_> {
-    pub(super) fn calls(&self) -> Option<f64> {
-        number(self.calls)
-    }
-
-    /// Microseconds.
-    pub(super) fn usec(&self) -> Option<f64> {
-        number(self.usec)
-    }
-}
-
-/// Each command in INFO.
-pub(super) fn commands(info: &Info) -> impl Iterator<Item = (&str, Totals<'_>)> {
-    info.section("Commandstats").filter_map(|field| {
-        let command = field.key.strip_prefix("cmdstat_")?;
-        let mut totals = Totals::default();
-        for (name, value) in parts(field.value) {
-            match name {
-                "calls" => totals.calls = value,
-                "usec" => totals.usec = value,
-                "rejected_calls" => totals.rejected = value,
-                "failed_calls" => totals.failed = value,
-                _ => {}
-            }
-        }
-        Some((command, totals))
-    })
-}
-
 impl Section for Commandstats {
     fn spec(&self) -> &'static Spec {
         &SPEC
@@ -80,13 +41,13 @@ impl Section for Commandstats {
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
         let table = page.table_of(&self.shape);
-        for (command, totals) in commands(&replies.info) {
+        for (command, totals) in replies.info.commands() {
             table
                 .row(&[command])
-                .set_some(self.calls, totals.calls())
-                .set_some(self.seconds, totals.usec().map(|usec| usec / 1e6))
-                .set_some(self.rejected, number(totals.rejected))
-                .set_some(self.failed, number(totals.failed));
+                .set_some(self.calls, totals.calls)
+                .set_some(self.seconds, totals.usec.map(|usec| usec / 1e6))
+                .set_some(self.rejected, totals.rejected)
+                .set_some(self.failed, totals.failed);
         }
         Ok(())
     }

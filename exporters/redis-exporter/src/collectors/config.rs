@@ -9,6 +9,7 @@ use redis::Value;
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::info::number;
+use crate::kept::Kept;
 use crate::options::Options;
 use crate::request::{Request, Server, Texts, borrowed, is, pairs, texts};
 
@@ -33,6 +34,8 @@ pub(super) struct Config {
     limit_bytes: Column,
     limit_seconds: Column,
     every: Every,
+    /// What the last reply came to, which seldom is another one.
+    last: Kept<Value, Result<Snapshot, ReplyError>>,
 }
 
 /// Every parameter: each as labels, and those that are numbers.
@@ -99,7 +102,26 @@ impl Config {
             shape: Arc::new(shape),
             limits: Arc::new(limits),
             every: Every::new(options, "config", SECRETS),
+            last: Kept::default(),
         }
+    }
+
+    fn parameters(&self, request: &Request, reply: &Value) -> Result<Snapshot, ReplyError> {
+        let mut page = Snapshot::new();
+        let pairs = texts(request, reply)?;
+        let mut row = page.table_of(&self.shape).row(&[]);
+        for (key, value) in &pairs {
+            if let Some((_, column)) = self.parameters.iter().find(|(parameter, _)| parameter == key) {
+                row.set_some(*column, number(value));
+            }
+        }
+        if let Some((_, value)) = pairs.iter().find(|(key, _)| key == "client-output-buffer-limit") {
+            self.limits(value, &mut page);
+        }
+        if self.options.include_config {
+            self.every.write(&pairs, &mut page);
+        }
+        Ok(page)
     }
 
     /// `class hard soft seconds`, four words for each class of clients.
@@ -138,19 +160,13 @@ impl Section for Config {
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
         let Some(request) = Request::config(&replies.server, &self.options) else { return Ok(()) };
         let Some(reply) = replies.get(&request) else { return Ok(()) };
-        let pairs = texts(&request, reply?)?;
-        let mut row = page.table_of(&self.shape).row(&[]);
-        for (key, value) in &pairs {
-            if let Some((_, column)) = self.parameters.iter().find(|(parameter, _)| parameter == key) {
-                row.set_some(*column, number(value));
-            }
-        }
-        if let Some((_, value)) = pairs.iter().find(|(key, _)| key == "client-output-buffer-limit") {
-            self.limits(value, page);
-        }
-        if self.options.include_config {
-            self.every.write(&pairs, page);
-        }
+        let reply = reply?;
+        let parameters = || self.parameters(&request, reply);
+        // The reply with every parameter holds secrets, which are not kept.
+        page.append(match request {
+            Request::Config => self.last.get(reply, parameters)?,
+            _ => parameters()?,
+        });
         Ok(())
     }
 }

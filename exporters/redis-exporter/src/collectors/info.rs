@@ -86,6 +86,7 @@ impl Fields {
         Self { by_field, threads, certificates, mapped: Kept::default() }
     }
 
+    /// What the keys of INFO say.
     fn mapped(&self, info: &Info) -> Mapped {
         let mut shape = Shape::new(&[]);
         let (mut plain, mut threads) = (Vec::new(), Vec::new());
@@ -103,7 +104,7 @@ impl Fields {
     fn write_plain(mapped: &Mapped, info: &Info, page: &mut Snapshot) {
         let mut row = page.table_of(&mapped.shape).row(&[]);
         for (line, column, divisor) in &mapped.plain {
-            row.set_some(*column, value(info.line(*line).1).map(|value| value / divisor));
+            row.set_some(*column, value(info.value(*line)).map(|value| value / divisor));
         }
     }
 
@@ -115,8 +116,8 @@ impl Fields {
     ) {
         if !lines.is_empty() {
             let table = page.table_of(shape);
-            for (key, text) in lines.iter().map(|line| info.line(*line)) {
-                table.row(&[&key[THREAD.len()..]]).set_some(*column, value(text));
+            for line in lines {
+                table.row(&[&info.key(*line)[THREAD.len()..]]).set_some(*column, value(info.value(*line)));
             }
         }
     }
@@ -143,7 +144,7 @@ impl Section for Fields {
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
         let info = &replies.info;
-        let mapped = self.mapped.get(Arc::clone(info.outline()), |_| Arc::new(self.mapped(info)));
+        let mapped = self.mapped.get(info.outline(), || Arc::new(self.mapped(info)));
         Self::write_plain(&mapped, info, page);
         if let Some(threads) = &self.threads {
             Self::write_threads(threads, &mapped.threads, info, page);

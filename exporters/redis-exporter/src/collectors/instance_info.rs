@@ -8,6 +8,7 @@ use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::kept::Kept;
 use crate::options::Options;
+use crate::outline::Outline;
 
 static SPEC: Spec = Spec {
     name: "instance_info",
@@ -34,15 +35,30 @@ const IF_PRESENT: &[&str] = &["valkey_version", "valkey_release_stage"];
 
 pub(super) struct InstanceInfo {
     desc: Desc,
-    shape: Kept<Vec<&'static str>, (Arc<Shape>, Column)>,
+    labels: Kept<Arc<Outline>, Arc<Labels>>,
+}
+
+/// The labels that there are, and the lines of INFO where their values stand.
+struct Labels {
+    lines: Vec<Option<usize>>,
+    shape: Arc<Shape>,
+    column: Column,
 }
 
 impl InstanceInfo {
     pub(super) fn new(options: &Options) -> Self {
         Self {
             desc: options.gauge("instance_info", "What the server is; the value is 1."),
-            shape: Kept::default(),
+            labels: Kept::default(),
         }
+    }
+
+    fn labels(&self, outline: &Outline) -> Labels {
+        let labels = ALWAYS.iter().map(|label| (*label, outline.find(label)));
+        let more = IF_PRESENT.iter().map(|label| (*label, outline.find(label)));
+        let (names, lines): (Vec<&str>, _) = labels.chain(more.filter(|(_, line)| line.is_some())).unzip();
+        let mut shape = Shape::new(&names);
+        Labels { lines, column: shape.column(&self.desc), shape: Arc::new(shape) }
     }
 }
 
@@ -53,15 +69,9 @@ impl Section for InstanceInfo {
 
     fn write(&self, replies: &Replies, page: &mut Snapshot) -> Result<(), ReplyError> {
         let info = &replies.info;
-        let labels = ALWAYS.iter().map(|label| (*label, info.get(label).unwrap_or_default()));
-        let more = IF_PRESENT.iter().filter_map(|label| Some((*label, info.get(label)?)));
-        let (names, values): (Vec<&str>, Vec<&str>) = labels.chain(more).unzip();
-        let (shape, column) = self.shape.get(names, |names| {
-            let mut shape = Shape::new(names);
-            let column = shape.column(&self.desc);
-            (Arc::new(shape), column)
-        });
-        page.table_of(&shape).row(&values).set(column, 1.0);
+        let labels = self.labels.get(info.outline(), || Arc::new(self.labels(info.outline())));
+        let values = labels.lines.iter().map(|line| line.map_or("", |line| info.value(line)));
+        page.table_of(&labels.shape).row(&values.collect::<Vec<_>>()).set(labels.column, 1.0);
         Ok(())
     }
 }

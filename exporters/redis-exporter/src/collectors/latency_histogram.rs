@@ -9,7 +9,7 @@ use exposition::{Desc, HistogramColumns, Kind, Shape, Snapshot};
 use foldhash::fast::RandomState;
 use redis::Value;
 
-use super::{Replies, Section, Spec, commandstats};
+use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
 use crate::info::Info;
 use crate::kept::Kept;
@@ -39,6 +39,7 @@ pub(super) struct LatencyHistogram {
     table: Kept<Vec<f64>, Arc<Histogram>>,
 }
 
+/// The table with these bounds.
 struct Histogram {
     bounds: Vec<f64>,
     shape: Arc<Shape>,
@@ -79,9 +80,12 @@ impl LatencyHistogram {
     /// The bounds of this reply: the fixed ones and any other the server lists, ascending.
     fn bounds(&self, commands: &[Command<'_>]) -> Vec<f64> {
         let mut bounds = if self.sparse { [BOUNDS, &[CLAMPED]].concat() } else { SHOWN.to_vec() };
-        for (bound, _) in commands.iter().flat_map(|command| &command.buckets) {
-            if *bound != CLAMPED && !BOUNDS.contains(bound) && !bounds.contains(bound) {
-                bounds.push(*bound);
+        for command in commands {
+            for (bound, _) in &command.buckets {
+                let known = BOUNDS.binary_search_by(|known| known.total_cmp(bound)).is_ok();
+                if !known && *bound != CLAMPED && !bounds.contains(bound) {
+                    bounds.push(*bound);
+                }
             }
         }
         bounds.sort_by(f64::total_cmp);
@@ -119,8 +123,8 @@ impl<'a> Command<'a> {
 /// Microseconds of each command; a container command has the time of its subcommands too.
 fn sums(info: &Info) -> HashMap<&str, f64, RandomState> {
     let mut sums = HashMap::default();
-    for (command, totals) in commandstats::commands(info) {
-        let usec = totals.usec().unwrap_or_default();
+    for (command, totals) in info.commands() {
+        let usec = totals.usec.unwrap_or_default();
         *sums.entry(command).or_default() += usec;
         if let Some((container, _)) = command.split_once('|') {
             *sums.entry(container).or_default() += usec;
@@ -148,7 +152,7 @@ impl Section for LatencyHistogram {
             listed.map(|(name, value)| Command::read(name, value)).collect();
         let commands = commands.ok_or_else(unexpected)?;
         let bounds = self.bounds(&commands);
-        let histogram = self.table.get(bounds, |bounds| Arc::new(self.histogram(bounds)));
+        let histogram = self.table.get(&bounds, || Arc::new(self.histogram(&bounds)));
         let sums = sums(&replies.info);
         let table = page.table_of(&histogram.shape);
         let mut buckets = Vec::with_capacity(histogram.bounds.len());

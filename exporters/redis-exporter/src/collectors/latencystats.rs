@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use exposition::{Desc, Kind, Shape, Snapshot, SummaryColumns};
 
-use super::commandstats::{self, Totals};
 use super::{Replies, Section, Spec};
 use crate::error::ReplyError;
-use crate::info::{number, parts};
+use crate::info::{Totals, number, parts};
 use crate::kept::Kept;
 use crate::options::Options;
 
@@ -72,9 +71,9 @@ impl Section for Latencystats {
                 names.push(name);
             }
         }
-        let names = names.into_iter().map(str::to_owned).collect();
-        let summary = self.summary.get(names, |names| Arc::new(self.summary(names)));
-        let totals: Vec<(&str, Totals<'_>)> = commandstats::commands(&replies.info).collect();
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        let summary = self.summary.get(&names, || Arc::new(self.summary(&names)));
+        let totals: Vec<(&str, &Totals)> = replies.info.commands().collect();
         let mut next = 0;
         let table = page.table_of(&summary.shape);
         let mut values = vec![None; summary.names.len()];
@@ -90,8 +89,9 @@ impl Section for Latencystats {
             let of_command = after.iter().chain(before).position(|(name, _)| *name == command);
             let of_command = of_command.map(|at| (next + at) % totals.len());
             next = of_command.unwrap_or(next);
-            let totals = of_command.map(|at| totals[at].1).unwrap_or_default();
-            table.row(&[command]).summary(&summary.columns, &values, totals.calls(), totals.usec());
+            let totals = of_command.map(|at| totals[at].1);
+            let (calls, usec) = totals.map_or((None, None), |totals| (totals.calls, totals.usec));
+            table.row(&[command]).summary(&summary.columns, &values, calls, usec);
         }
         Ok(())
     }

@@ -11,10 +11,11 @@ use exposition::{Column, HistogramColumns, Kind, Shape, Snapshot};
 use redis::Value;
 use tokio::time::Instant;
 
+use super::Replies;
 use crate::error::ReplyError;
 use crate::options::Options;
 use crate::request::{Log, Request, Server, items, number, text};
-use crate::session::{Facts, Session};
+use crate::session::Session;
 
 static SPEC: Spec = Spec {
     name: "log_events",
@@ -167,10 +168,10 @@ impl LogEvents {
     }
 
     /// Reads what is new in one log; in the batch of the scrape when that is nothing.
-    async fn read(&self, session: &Session, facts: &Facts, log: Log) -> Result<(), ReplyError> {
+    async fn read(&self, session: &Session, known: &Replies, log: Log) -> Result<(), ReplyError> {
         let newest = entries(session, log, 1).await?.first().map(|entry| entry.number);
         let next = self.with(log, |read| {
-            read.begin(&facts.server.run_id, facts.info.number("uptime_in_seconds"), newest);
+            read.begin(&known.server.run_id, known.info.number("uptime_in_seconds"), newest);
             read.next
         });
         let Some(mut new) = newest.and_then(|newest| (newest + 1).checked_sub(next)).filter(|new| *new > 0)
@@ -198,11 +199,10 @@ impl LogEvents {
         let mut page = Snapshot::new();
         // The newest entry of each log leaves in the first write, by what the last scrape knew of the server.
         let newest = |server: &Server| logs(server).into_iter().map(|log| Request::Log(log, 1)).collect();
-        session.fetch(newest).await?;
-        let facts = session.read_facts().await?;
-        let logs = logs(&facts.server);
+        let known = session.fetch(newest).await?;
+        let logs = logs(&known.server);
         for log in &logs {
-            if let Err(error) = self.read(session, &facts, *log).await {
+            if let Err(error) = self.read(session, &known, *log).await {
                 session.note(SPEC.name, error);
             }
         }
@@ -251,10 +251,9 @@ pub(crate) fn logs(server: &Server) -> Vec<Log> {
 /// The newest entries of a log, newest first.
 async fn entries(session: &Session, log: Log, count: u64) -> Result<Vec<Entry>, ReplyError> {
     let request = Request::Log(log, count);
-    let replies = session.fetch(|_| vec![request.clone()]).await?;
-    let unexpected = || ReplyError::unexpected(request.name());
-    let reply = replies.get(&request).ok_or_else(unexpected)??;
-    parse(reply).ok_or_else(unexpected)
+    let name = request.name();
+    let reply = session.ask(request).await?;
+    parse(&reply).ok_or_else(|| ReplyError::unexpected(name))
 }
 
 fn parse(reply: &Value) -> Option<Vec<Entry>> {

@@ -267,6 +267,50 @@ pub(crate) mod tests {
         lines
     }
 
+    /// What one scrape reads: the text of INFO, and replies whose parts come and go too.
+    fn reading() -> impl Strategy<Value = (String, Vec<(Request, Value)>)> {
+        let line = prop_oneof![
+            "# (Server|Stats|Commandstats|Latencystats|Cluster|Keyspace|Replication)",
+            "redis_version:[67]",
+            "(used_memory|evicted_keys|sync_full|valkey_version|role|slave_repl_offset|run_id):[0-9]{0,2}",
+            "(cluster_enabled|cluster_state|cluster_size|used_active_time_io_thread_[12]):(ok|[0-9])",
+            "(master_host|master_port|tls_ca_cert_serial|tls_ca_cert_expires_in_seconds):[0-9a]",
+            "cmdstat_(get|config|config\\|get):calls=[0-9],usec=[0-9](,failed_calls=[0-9])?",
+            "latency_percentiles_usec_(get|config):(p50=[0-9](,p99(\\.9)?=[0-9])?)?",
+            "errorstat_[EM]:count=[0-9]",
+            "db[01]:keys=[0-9],expires=[0-9]",
+        ];
+        let text = proptest::collection::vec(line, 0..24).prop_map(|lines| lines.join("\r\n"));
+        let number = || (0..4_i64).prop_map(|at| Value::Int([1, 4, 5, 33][at as usize]));
+        let words =
+            |words: &[&str]| words.iter().map(|word| Value::BulkString((*word).into())).collect::<Vec<_>>();
+        let replies = (number(), number(), number()).prop_map(move |(a, b, c)| {
+            let [get, calls, histogram] =
+                <[Value; 3]>::try_from(words(&["get", "calls", "histogram_usec"])).unwrap();
+            let command = Value::Array(vec![calls, a.clone(), histogram, Value::Array(vec![b, a.clone()])]);
+            let [maxclients, databases] =
+                <[Value; 2]>::try_from(words(&["maxclients", "databases"])).unwrap();
+            vec![
+                (Request::LatencyHistogram, Value::Array(vec![get, command])),
+                (Request::Config, Value::Array(vec![maxclients, a, databases, c])),
+                (Request::ClusterInfo, Value::SimpleString("cluster_state:ok\r\ncluster_size:1".to_owned())),
+            ]
+        });
+        (text, replies)
+    }
+
+    /// The page of all these sections, whether or not some lack a reply.
+    fn whole_page(sections: &[Box<dyn Section>], replies: &Replies) -> String {
+        let mut page = Snapshot::new();
+        for section in sections {
+            let _ = section.write(replies, &mut page);
+        }
+        page.seal();
+        let mut text = String::new();
+        text::encode(&page, &mut text);
+        text
+    }
+
     /// Every section there is.
     fn every_section() -> Vec<Box<dyn Section>> {
         let mut options = Options { include_config: true, ..Options::default() };
@@ -294,6 +338,23 @@ pub(crate) mod tests {
                 let mut page = Snapshot::new();
                 let _ = section.write(&replies, &mut page);
                 page.seal();
+            }
+        }
+
+        #[test]
+        fn what_is_kept_between_scrapes_changes_no_page(readings in proptest::collection::vec(reading(), 1..6)) {
+            for sections in [every_section, || all(&Options::default())] {
+                let kept = sections();
+                let mut outline = Arc::default();
+                for (text, values) in &readings {
+                    let mut replies = replies(text, values.clone());
+                    let page = whole_page(&sections(), &replies);
+                    replies.info = Arc::new(Info::parse_like(text.as_str(), &outline));
+                    outline = Arc::clone(replies.info.outline());
+                    // Twice: what was kept of another reading, then of this one.
+                    prop_assert_eq!(&whole_page(&kept, &replies), &page);
+                    prop_assert_eq!(&whole_page(&kept, &replies), &page);
+                }
             }
         }
 
