@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use exposition::{Column, Desc, Shape, Snapshot};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// Length of a tick of `/proc/self/stat`: `USER_HZ` is 100 on every architecture Linux runs on today.
@@ -57,13 +59,13 @@ pub fn append(snapshot: &mut Snapshot) {
 struct Process {
     shape: Arc<Shape>,
     columns: [Column; 9],
-    stat: Option<File>,
+    statm: Option<File>,
     netstat: Option<File>,
     fds: PathBuf,
     max_fds: Option<f64>,
     max_virtual: Option<f64>,
-    /// Seconds since 1970 at which the machine started.
-    boot_time: Option<f64>,
+    /// Seconds since 1970 at which the process started.
+    start: Option<f64>,
     /// Bytes of a page of memory.
     page_size: Option<f64>,
     /// What a file is read into.
@@ -78,28 +80,29 @@ impl Process {
         Process {
             shape: Arc::new(shape),
             columns,
-            stat: File::open(proc.join("self/stat")).ok(),
+            statm: File::open(proc.join("self/statm")).ok(),
             netstat: File::open(proc.join("self/net/netstat")).ok(),
             fds: proc.join("self/fd"),
             max_fds: soft_limit(&limits, "Max open files"),
             max_virtual: soft_limit(&limits, "Max address space"),
-            boot_time: fs::read_to_string(proc.join("stat")).ok().as_deref().and_then(boot_time),
+            start: start_time(proc),
             page_size: sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map(|size| size as f64),
             buffer: Mutex::new(vec![0; 16 * 1024]),
         }
     }
 
     fn append(&self, snapshot: &mut Snapshot) {
-        let stat = self.read(self.stat.as_ref(), Stat::read);
+        let pages = self.read(self.statm.as_ref(), Pages::read);
+        let bytes = |of: fn(&Pages) -> f64| Some(of(pages.as_ref()?) * self.page_size?);
         let (received, sent) = self.read(self.netstat.as_ref(), octets).unzip();
         let values = [
-            stat.as_ref().map(|stat| stat.cpu_ticks / TICKS_PER_SECOND),
+            self.statm.as_ref().and_then(|_| cpu_seconds()),
             self.max_fds,
             open_fds(&self.fds),
-            stat.as_ref().and_then(|stat| Some(stat.resident_pages * self.page_size?)),
-            stat.as_ref().map(|stat| stat.virtual_bytes),
+            bytes(|pages| pages.resident),
+            bytes(|pages| pages.size),
             self.max_virtual,
-            stat.and_then(|stat| Some(self.boot_time? + stat.start_ticks / TICKS_PER_SECOND)),
+            self.start,
             received,
             sent,
         ];
@@ -127,33 +130,39 @@ fn open_fds(folder: &Path) -> Option<f64> {
     }
 }
 
-/// Fields of `/proc/self/stat` (proc_pid_stat(5)).
-#[derive(Debug, PartialEq)]
-struct Stat {
-    cpu_ticks: f64,
-    /// Since boot.
-    start_ticks: f64,
-    virtual_bytes: f64,
-    resident_pages: f64,
+/// User and system time of all threads. The system call is finer than the ticks of `/proc/self/stat`, and cheaper.
+fn cpu_seconds() -> Option<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Some(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
-impl Stat {
+/// Memory in pages, from `/proc/self/statm` (proc_pid_statm(5)).
+#[derive(Debug, PartialEq)]
+struct Pages {
+    size: f64,
+    resident: f64,
+}
+
+impl Pages {
     fn read(text: &str) -> Option<Self> {
-        // The second field, the program's name, may hold spaces and parentheses.
-        let (_, tail) = text.rsplit_once(')')?;
-        // Fields by the manual's numbers, ascending; the tail starts at 3.
-        let (mut fields, mut next) = (tail.split_ascii_whitespace(), 3_usize);
-        let mut field = |number| {
-            let skipped = number - std::mem::replace(&mut next, number + 1);
-            fields.nth(skipped)?.parse::<f64>().ok()
-        };
-        Some(Self {
-            cpu_ticks: field(14)? + field(15)?,
-            start_ticks: field(22)?,
-            virtual_bytes: field(23)?,
-            resident_pages: field(24)?,
-        })
+        let mut fields = text.split_ascii_whitespace();
+        let mut field = || fields.next()?.parse().ok();
+        Some(Self { size: field()?, resident: field()? })
     }
+}
+
+/// Seconds since 1970 at which this process started.
+fn start_time(proc: &Path) -> Option<f64> {
+    let read = |name: &str| fs::read_to_string(proc.join(name)).ok();
+    Some(boot_time(&read("stat")?)? + start_ticks(&read("self/stat")?)? / TICKS_PER_SECOND)
+}
+
+/// When a process started after the machine did, from `/proc/self/stat` (proc_pid_stat(5)).
+fn start_ticks(stat: &str) -> Option<f64> {
+    // The second field, the program's name, may hold spaces and parentheses. The 22nd is wanted, the tail begins with the 3rd.
+    let (_, tail) = stat.rsplit_once(')')?;
+    tail.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
 /// Seconds since 1970 at which the machine started.
@@ -209,14 +218,22 @@ mod tests {
         let resident = page(&collect()).value("process_resident_memory_bytes", &[]).unwrap();
         let size = page(&collect()).value("process_virtual_memory_bytes", &[]).unwrap();
         assert!(resident > 1e5 && size >= resident, "{resident} {size}");
+        let used = || page(&collect()).value("process_cpu_seconds_total", &[]).unwrap();
+        let before = used();
+        let started = std::time::Instant::now();
+        while used() - before < 0.02 {
+            assert!(started.elapsed().as_secs() < 30, "{} of a busy process", used());
+        }
     }
 
     #[test]
     fn the_fields_are_those_of_the_manual() {
         let stat = "42 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 150 50 1 1 20 0 1 0 12345 4096 99 1";
-        let expected =
-            Stat { cpu_ticks: 200.0, start_ticks: 12345.0, virtual_bytes: 4096.0, resident_pages: 99.0 };
-        assert_eq!(Stat::read(stat), Some(expected));
+        assert_eq!(start_ticks(stat), Some(12345.0));
+        assert_eq!(
+            Pages::read("2566 1731 1445 881 0 262 0\n"),
+            Some(Pages { size: 2566.0, resident: 1731.0 })
+        );
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files   1024   4096   files\nMax address space   unlimited   unlimited   bytes\n";
         assert_eq!(soft_limit(limits, "Max open files"), Some(1024.0));
         assert_eq!(soft_limit(limits, "Max address space"), Some(18_446_744_073_709_551_615.0));
@@ -235,7 +252,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_left_out(text in any::<String>()) {
-            let _ = (Stat::read(&text), boot_time(&text));
+            let _ = (start_ticks(&text), Pages::read(&text), boot_time(&text));
             let _ = (soft_limit(&text, ""), octets(&text));
         }
     }
