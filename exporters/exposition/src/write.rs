@@ -155,14 +155,15 @@ pub(crate) fn families<D: Dialect>(snapshot: &Snapshot, out: &mut String) {
             for line in lines {
                 let Some(value) = present(values[line.column]) else { continue };
                 // Without a sample there is no family.
-                let start = if described == section.header { line.name } else { 0 };
-                described = section.header;
-                out.push_str(&line.before[start..]);
-                if line.after.is_empty() {
-                    out.push_str(labels);
+                if described == section.header {
+                    out.push_str(&line.before[line.name..]);
                 } else {
-                    out.push_str(&labels[..labels.len() - AFTER.len()]);
-                    out.push_str(&line.after);
+                    described = section.header;
+                    out.push_str(&line.before);
+                }
+                match &*line.after {
+                    "" => out.push_str(labels),
+                    after => out.extend([labels.strip_suffix(AFTER).unwrap_or(labels), after]),
                 }
                 number::push(out, value);
                 out.push('\n');
