@@ -1,7 +1,7 @@
 //! `redis_*` families that are one INFO field each, by the table in `fields.rs`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use exposition::{Column, Desc, Kind, Shape, Snapshot};
 use foldhash::fast::RandomState;
@@ -35,6 +35,9 @@ pub(super) struct Fields {
     threads: Option<Labelled>,
     certificates: Option<Labelled>,
     mapped: Kept<Arc<Outline>, Arc<Mapped>>,
+    /// The shape of the last page. A page is compared with the one before by its shapes, which takes a look at each family
+    /// unless they are the same ones; and the outline changes more often than the fields that are mapped.
+    shape: Mutex<Arc<Shape>>,
 }
 
 /// A family with a label.
@@ -83,7 +86,7 @@ impl Fields {
             let help = "INFO fields tls_server_cert_expires_in_seconds and its siblings, where there is a certificate.";
             Labelled::new("certificate", &options.gauge("tls_certificate_expires_in_seconds", help))
         });
-        Self { by_field, threads, certificates, mapped: Kept::default() }
+        Self { by_field, threads, certificates, mapped: Kept::default(), shape: Mutex::default() }
     }
 
     /// What the keys of INFO say.
@@ -97,7 +100,11 @@ impl Fields {
                 threads.push(field.line);
             }
         }
-        Mapped { shape: Arc::new(shape), plain, threads }
+        let mut last = self.shape.lock().unwrap_or_else(PoisonError::into_inner);
+        if **last != shape {
+            *last = Arc::new(shape);
+        }
+        Mapped { shape: Arc::clone(&last), plain, threads }
     }
 
     /// Fields that are a family each.
