@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use memchr::memmem;
 use nix::{time::ClockId, unistd::Pid};
 use testkit::{
     process::{Stat, children},
@@ -64,15 +65,21 @@ impl Subject<'_> {
 /// What a scrape gave.
 struct Scrape {
     time: Duration,
-    samples: usize,
+    page: Vec<u8>,
 }
 
-/// One scrape, which must have reached the server.
+/// One scrape, which must have reached the server. Little is done with the page: what is done between two scrapes empties the
+/// caches of the exporter and its server.
 fn scrape(scraper: &mut Scraper, target: &Target) -> Result<Scrape> {
-    let (time, body) = scraper.get("/metrics")?;
-    let page = String::from_utf8_lossy(&body);
-    ensure!(page.lines().any(|line| line == target.up), "the page does not say {:?}", target.up);
-    Ok(Scrape { time, samples: page.lines().filter(|line| !line.starts_with('#')).count() })
+    let (time, page) = scraper.get("/metrics")?;
+    let up = format!("\n{}\n", target.up);
+    ensure!(memmem::find(&page, up.as_bytes()).is_some(), "the page does not say {:?}", target.up);
+    Ok(Scrape { time, page })
+}
+
+/// How many samples a page has.
+fn samples(page: &[u8]) -> usize {
+    String::from_utf8_lossy(page).lines().filter(|line| !line.starts_with('#')).count()
 }
 
 /// CPU time of a process: exact, where `/proc` has ticks of 10 ms, which is longer than a scrape.
@@ -109,12 +116,19 @@ impl Timed {
     /// Scrapes for a turn, or once when that takes longer.
     async fn turn(&mut self, target: &Target) -> Result<()> {
         let before = (cpu(self.running.pid()), server_cpu(target.pid), Instant::now());
-        while before.2.elapsed() < TURN {
-            let scrape = scrape(&mut self.scraper, target)?;
-            self.times.push(scrape.time);
-            self.samples = scrape.samples;
-        }
+        let scrapes = || {
+            loop {
+                let scrape = scrape(&mut self.scraper, target)?;
+                self.times.push(scrape.time);
+                if before.2.elapsed() >= TURN {
+                    return anyhow::Ok(scrape.page);
+                }
+            }
+        };
+        // The thread gives its work to others once, not for each scrape.
+        let page = tokio::task::block_in_place(scrapes)?;
         self.spent += before.2.elapsed();
+        self.samples = samples(&page);
         tokio::time::sleep(SETTLE).await;
         self.exporter_cpu += cpu(self.running.pid()).saturating_sub(before.0);
         self.server_cpu += server_cpu(target.pid).saturating_sub(before.1);
