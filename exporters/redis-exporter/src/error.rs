@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 
 use exporter_kit::collector::{CollectError, Outcome};
-use redis::ServerError;
 
 /// The closed set of reasons a target, or one command, failed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,9 +109,8 @@ pub struct Failure {
 
 impl Failure {
     /// What the server answered.
-    pub fn answer(error: &ServerError) -> Self {
-        let text = [error.code(), error.details().unwrap_or_default()].join(" ");
-        Self { reason: Reason::of_reply(&text), text: text.trim_end().to_owned(), lost: false }
+    pub fn answer(text: String) -> Self {
+        Self { reason: Reason::of_reply(&text), text, lost: false }
     }
 
     /// How the connection ended.

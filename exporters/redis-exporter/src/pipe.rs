@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::error::Failure;
-use crate::resp::Decoder;
+use crate::resp::{Decoder, Reply};
 
 /// How much is read at once, which most scrapes do not need.
 const CHUNK: usize = 16 * 1024;
@@ -157,13 +157,10 @@ impl<S: AsyncRead + AsyncWrite> Exchange<S> {
     }
 
     /// Hands a reply to the one who has waited longest. What nobody asked for is dropped.
-    fn answer(&mut self, reply: Value) {
-        let Some(waiting) = self.waiting.pop_front() else { return };
-        let reply = match reply {
-            Value::ServerError(error) => Err(Failure::answer(&error)),
-            reply => Ok(reply),
-        };
-        // Who gave up waiting needs no reply.
-        let _ = waiting.send(reply);
+    fn answer(&mut self, reply: Reply) {
+        if let Some(waiting) = self.waiting.pop_front() {
+            // Who gave up waiting needs no reply.
+            let _ = waiting.send(reply.map_err(Failure::answer));
+        }
     }
 }

@@ -47,18 +47,25 @@ enum Kind {
 /// What begins at some byte.
 enum Part {
     Value(Value),
+    Error(String),
     Open(Kind, usize),
 }
+
+/// A reply: its value, or the error that the server answers.
+pub(crate) type Reply = Result<Value, String>;
 
 impl Decoder {
     /// The next reply of `input`; `None` when its end has not come yet. `used` is how many bytes of `input` are done with,
     /// and moves on.
-    pub(crate) fn next(&mut self, input: &[u8], used: &mut usize) -> Result<Option<Value>, Malformed> {
+    pub(crate) fn next(&mut self, input: &[u8], used: &mut usize) -> Result<Option<Reply>, Malformed> {
         loop {
             let Some((part, length)) = part(&input[*used..])? else { return Ok(None) };
             *used += length;
             let mut value = match part {
                 Part::Value(value) => Some(value),
+                Part::Error(error) if self.open.is_empty() => return Ok(Some(Err(error))),
+                // Of what has items an error is the lack of one.
+                Part::Error(_) => Some(Value::Nil),
                 Part::Open(kind, 0) => kind.close(Vec::new()),
                 Part::Open(..) if self.open.len() == MAX_DEPTH => return Err(Malformed("nested too deep")),
                 Part::Open(kind, count) => {
@@ -70,7 +77,7 @@ impl Decoder {
             };
             // Ends whatever this was the last item of.
             while let Some(item) = value.take() {
-                let Some(open) = self.open.last_mut() else { return Ok(Some(item)) };
+                let Some(open) = self.open.last_mut() else { return Ok(Some(Ok(item))) };
                 open.items.push(item);
                 if open.items.len() == open.count {
                     value = self.open.pop().and_then(|open| open.kind.close(open.items));
@@ -111,7 +118,7 @@ fn part(input: &[u8]) -> Result<Option<(Part, usize)>, Malformed> {
         b'#' => Value::Boolean(line == b"t"),
         b'(' => Value::BigNumber(line.to_vec()),
         b'_' => Value::Nil,
-        b'-' => error(line)?,
+        b'-' => return Ok(Some((Part::Error(text(line).into_owned()), after))),
         b'*' | b'~' | b'%' | b'|' | b'>' => {
             let (kind, items) = match kind {
                 b'*' => (Kind::Array, 1),
@@ -136,16 +143,16 @@ fn part(input: &[u8]) -> Result<Option<(Part, usize)>, Malformed> {
             if size > MAX_TEXT as usize {
                 return Err(Malformed("a text is too long"));
             }
-            let Some(text) = input.get(after..after + size + 2) else { return Ok(None) };
-            let Some(text) = text.strip_suffix(b"\r\n") else {
+            let Some(bytes) = input.get(after..after + size + 2) else { return Ok(None) };
+            let Some(bytes) = bytes.strip_suffix(b"\r\n") else {
                 return Err(Malformed("a text has another size"));
             };
-            let value = match kind {
-                b'$' => Value::BulkString(text.to_vec()),
-                b'=' => verbatim(text),
-                _ => error(text)?,
+            let part = match kind {
+                b'$' => Part::Value(Value::BulkString(bytes.to_vec())),
+                b'=' => Part::Value(verbatim(bytes)),
+                _ => Part::Error(text(bytes).into_owned()),
             };
-            return Ok(Some((Part::Value(value), after + size + 2)));
+            return Ok(Some((part, after + size + 2)));
         }
         _ => return Err(Malformed("unknown kind of reply")),
     };
@@ -180,12 +187,6 @@ fn verbatim(bytes: &[u8]) -> Value {
     Value::VerbatimString { format: VerbatimFormat::Text, text: text.to_owned() }
 }
 
-/// Only the library can make its errors.
-fn error(line: &[u8]) -> Result<Value, Malformed> {
-    let line = text(line).replace(['\r', '\n'], " ");
-    redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).map_err(|_| Malformed("not an error"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +195,7 @@ mod tests {
     use rstest::rstest;
 
     /// All replies of what comes in pieces of this size.
-    fn replies(bytes: &[u8], size: usize) -> Result<Vec<Value>, Malformed> {
+    fn replies(bytes: &[u8], size: usize) -> Result<Vec<Reply>, Malformed> {
         let (mut decoder, mut input, mut replies) = (Decoder::default(), Vec::new(), Vec::new());
         for piece in bytes.chunks(size.max(1)) {
             input.extend_from_slice(piece);
@@ -258,17 +259,19 @@ mod tests {
     #[case(">2\r\n+invalidate\r\n*0\r\n+OK\r\n", Value::Okay)]
     fn each_kind_is_read_in_pieces_of_any_size(#[case] text: &str, #[case] expected: Value) {
         for size in 1..=text.len() {
-            assert_eq!(replies(text.as_bytes(), size), Ok(vec![expected.clone()]), "{size}");
+            assert_eq!(replies(text.as_bytes(), size), Ok(vec![Ok(expected.clone())]), "{size}");
         }
     }
 
     #[test]
-    fn errors_are_values_wherever_they_stand() {
-        let text = "*2\r\n-NOPERM no\r\n!5\r\nERR x\r\n-MASTERDOWN\r\n";
-        let shown = format!("{:?}", replies(text.as_bytes(), 3).unwrap());
-        let expected =
-            "[array([Server error: `NOPERM: no`, Server error: `ERR: x`]), Server error: `MASTERDOWN`]";
-        assert_eq!(shown, expected);
+    fn an_error_is_the_reply_or_the_lack_of_an_item() {
+        let text = "*2\r\n-NOPERM no\r\n:1\r\n!5\r\nERR x\r\n-MASTERDOWN\r\n";
+        let expected = [
+            Ok(Value::Array(vec![Value::Nil, Value::Int(1)])),
+            Err("ERR x".to_owned()),
+            Err("MASTERDOWN".to_owned()),
+        ];
+        assert_eq!(replies(text.as_bytes(), 3), Ok(expected.to_vec()));
     }
 
     #[rstest]
@@ -313,7 +316,8 @@ mod tests {
             encode(&value, &mut bytes);
             let library = redis::parse_redis_value(&bytes).unwrap();
             // NaN equals nothing.
-            prop_assert_eq!(format!("{:?}", replies(&bytes, size).unwrap()), format!("{:?}", [library]));
+            let expected: [Reply; 1] = [Ok(library)];
+            prop_assert_eq!(format!("{:?}", replies(&bytes, size).unwrap()), format!("{expected:?}"));
         }
     }
 }
