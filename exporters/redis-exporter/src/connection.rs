@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::address::Address;
 use crate::cluster_nodes::View;
 use crate::dial;
-use crate::error::{Failure, Reason, ReplyError};
+use crate::error::{CommandError, Reason, ReplyError};
 use crate::info::Info;
 use crate::options::Options;
 use crate::outline::Outline;
@@ -215,7 +215,7 @@ impl Target {
     }
 
     /// Says who we are and chooses the database, all in one write.
-    async fn log_in(&self, pipe: &Pipe) -> Result<(), Failure> {
+    async fn log_in(&self, pipe: &Pipe) -> Result<(), CommandError> {
         let login = self.address.login();
         let mut user = login.username();
         loop {
@@ -245,7 +245,7 @@ impl Target {
                     user = None;
                     continue;
                 }
-                hello => hello.map_err(Failure::of_login)?,
+                hello => hello.map_err(CommandError::of_login)?,
             }
             select?;
             // Whoever may not set a name may still read INFO; only a lost connection matters.
@@ -281,7 +281,7 @@ impl Link {
     }
 
     /// Sends one command. Commands that are sent before any is answered leave in one write.
-    pub async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+    pub async fn send(&self, command: &Cmd) -> Result<Value, CommandError> {
         self.pipe.send(command).await
     }
 }

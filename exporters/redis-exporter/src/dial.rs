@@ -11,11 +11,11 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use crate::address::Address;
-use crate::error::{Failure, Reason};
+use crate::error::{CommandError, Reason};
 use crate::pipe::Pipe;
 
 /// Connects; the caller limits how long that may take.
-pub(crate) async fn connect(address: &Address) -> Result<Pipe, Failure> {
+pub(crate) async fn connect(address: &Address) -> Result<Pipe, CommandError> {
     match address.place() {
         ConnectionAddr::Tcp(host, port) => Ok(Pipe::new(tcp(host, *port).await?)),
         ConnectionAddr::TcpTls { host, port, insecure, .. } => {
@@ -26,14 +26,14 @@ pub(crate) async fn connect(address: &Address) -> Result<Pipe, Failure> {
         }
         ConnectionAddr::Unix(path) => {
             let stream = UnixStream::connect(path).await;
-            stream.map(Pipe::new).map_err(|error| Failure::lost(&error))
+            stream.map(Pipe::new).map_err(|error| CommandError::lost(&error))
         }
         _ => Err(failure(Reason::Protocol, format!("{address}: unknown kind of address"))),
     }
 }
 
 /// Of several addresses that a name has, the first that answers is taken.
-async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
+async fn tcp(host: &str, port: u16) -> Result<TcpStream, CommandError> {
     let found = lookup_host((host, port)).await.map_err(|error| failure(Reason::Dns, error.to_string()))?;
     let attempts: Vec<_> = found.map(|address| Box::pin(TcpStream::connect(address))).collect();
     if attempts.is_empty() {
@@ -46,16 +46,16 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
         Ok(stream)
     }
     .await;
-    connected.map_err(|error| Failure::lost(&error))
+    connected.map_err(|error| CommandError::lost(&error))
 }
 
 /// The server's certificate must hold this name.
-async fn encrypted(stream: TcpStream, name: String, config: ClientConfig) -> Result<Pipe, Failure> {
+async fn encrypted(stream: TcpStream, name: String, config: ClientConfig) -> Result<Pipe, CommandError> {
     let name = ServerName::try_from(name).map_err(|error| failure(Reason::Tls, error.to_string()))?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    stream.map(Pipe::new).map_err(|error| Failure::lost(&error))
+    stream.map(Pipe::new).map_err(|error| CommandError::lost(&error))
 }
 
-fn failure(reason: Reason, text: String) -> Failure {
-    Failure { reason, text, lost: true }
+fn failure(reason: Reason, text: String) -> CommandError {
+    CommandError { reason, text, lost: true }
 }

@@ -98,7 +98,7 @@ impl fmt::Display for Reason {
 
 /// Why a command has no value.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct CommandError {
     /// The class of the failure.
     pub reason: Reason,
     /// What the server or the system said. Holds no secret.
@@ -107,7 +107,7 @@ pub struct Failure {
     pub lost: bool,
 }
 
-impl Failure {
+impl CommandError {
     /// What the server answered.
     pub fn answer(text: String) -> Self {
         Self { reason: Reason::of_reply(&text), text, lost: false }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::resp::{Decoder, Reply};
 
 /// How much is read at once, which most scrapes do not need.
@@ -41,7 +41,7 @@ impl Drop for Task {
 #[derive(Debug)]
 struct Sent {
     command: Vec<u8>,
-    reply: oneshot::Sender<Result<Value, Failure>>,
+    reply: oneshot::Sender<Result<Value, CommandError>>,
 }
 
 impl Pipe {
@@ -53,11 +53,11 @@ impl Pipe {
     }
 
     /// Sends a command and waits for its reply. An error that the server answers is a failure, too.
-    pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+    pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, CommandError> {
         let (reply, answer) = oneshot::channel();
         let sent = Sent { command: command.get_packed_command(), reply };
         // Both fail only once the connection has ended.
-        let closed = || Failure::lost(&io::ErrorKind::UnexpectedEof.into());
+        let closed = || CommandError::lost(&io::ErrorKind::UnexpectedEof.into());
         self.sender.send(sent).map_err(|_| closed())?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
@@ -73,7 +73,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite, commands: mpsc::UnboundedRec
         input: Vec::new(),
         decoder: Decoder::default(),
     };
-    let failure = Failure::lost(&poll_fn(|context| exchange.poll(context)).await);
+    let failure = CommandError::lost(&poll_fn(|context| exchange.poll(context)).await);
     exchange.commands.close();
     while let Ok(sent) = exchange.commands.try_recv() {
         exchange.waiting.push_back(sent.reply);
@@ -89,7 +89,7 @@ struct Exchange<S> {
     stream: Pin<Box<S>>,
     commands: mpsc::UnboundedReceiver<Sent>,
     /// For the replies to come, in their order.
-    waiting: VecDeque<oneshot::Sender<Result<Value, Failure>>>,
+    waiting: VecDeque<oneshot::Sender<Result<Value, CommandError>>>,
     /// What is not written yet.
     output: Vec<u8>,
     /// What is not decoded yet.
@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite> Exchange<S> {
     fn answer(&mut self, reply: Reply) {
         if let Some(waiting) = self.waiting.pop_front() {
             // Who gave up waiting needs no reply.
-            let _ = waiting.send(reply.map_err(Failure::answer));
+            let _ = waiting.send(reply.map_err(CommandError::answer));
         }
     }
 }

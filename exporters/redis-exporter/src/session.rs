@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::collectors::{Answers, Replies, Reply};
 use crate::connection::{Link, Target};
-use crate::error::{Failure, Reason, ReplyError};
+use crate::error::{CommandError, Reason, ReplyError};
 use crate::info::Info;
 use crate::request::{self, Request, Server, into_text};
 
@@ -259,7 +259,7 @@ impl Session {
     }
 
     /// The reply to a command, if it comes before the deadline.
-    async fn send(&self, link: &Link, command: &Cmd) -> Option<Result<Value, Failure>> {
+    async fn send(&self, link: &Link, command: &Cmd) -> Option<Result<Value, CommandError>> {
         timeout_at(self.deadline, link.send(command)).await.ok()
     }
 }
