@@ -3,13 +3,16 @@
 use bytes::Bytes;
 use exposition::{Encoding, Format, Snapshot, negotiate, openmetrics, text};
 use std::sync::Arc;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+
+/// From this many samples on a page is large: making it takes milliseconds, and its memory counts.
+pub(crate) const LARGE: usize = 20_000;
 
 /// From this many samples on, making a body leaves the runtime's only thread, so that `/-/healthy` and other targets do not
 /// wait for it: a millisecond or two. Before, handing it to another thread would cost more than it saves.
 const fn blocking_samples(encoding: Encoding) -> usize {
     match encoding {
-        Encoding::Identity => 20_000,
+        Encoding::Identity => LARGE,
         Encoding::Gzip => 1_000,
     }
 }
@@ -19,12 +22,22 @@ pub struct Page {
     snapshot: Arc<Snapshot>,
     samples: usize,
     forms: [OnceCell<Bytes>; 4],
+    place: Option<Place>,
 }
+
+/// One of the places for large pages of a target: taken until the page and all its bodies are gone.
+type Place = Arc<OwnedSemaphorePermit>;
 
 impl Page {
     /// A page of a [sealed](Snapshot::seal) snapshot.
     pub fn new(snapshot: Snapshot) -> Page {
-        Page { samples: snapshot.len(), snapshot: Arc::new(snapshot), forms: Default::default() }
+        Page { samples: snapshot.len(), snapshot: Arc::new(snapshot), forms: Default::default(), place: None }
+    }
+
+    /// A page that keeps a place if it is large.
+    pub(crate) fn with_place(snapshot: Snapshot, place: Option<OwnedSemaphorePermit>) -> Page {
+        let place = place.filter(|_| snapshot.len() >= LARGE).map(Arc::new);
+        Page { place, ..Page::new(snapshot) }
     }
 
     /// What is on it.
@@ -37,18 +50,31 @@ impl Page {
         let index = usize::from(format == Format::OpenMetrics) * 2 + usize::from(encoding == Encoding::Gzip);
         let make = || async {
             if self.samples < blocking_samples(encoding) {
-                return encode(&self.snapshot, format, encoding);
+                return encode(&self.snapshot, format, encoding).into();
             }
             let snapshot = Arc::clone(&self.snapshot);
             let task = tokio::task::spawn_blocking(move || encode(&snapshot, format, encoding));
             // The task does not panic, and nobody aborts it.
-            task.await.unwrap_or_default()
+            let body = task.await.unwrap_or_default();
+            Bytes::from_owner(Body { body, _place: self.place.clone() })
         };
         self.forms[index].get_or_init(make).await.clone()
     }
 }
 
-fn encode(snapshot: &Snapshot, format: Format, encoding: Encoding) -> Bytes {
+/// What a large body keeps as long as a client reads it.
+struct Body {
+    body: Vec<u8>,
+    _place: Option<Place>,
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+fn encode(snapshot: &Snapshot, format: Format, encoding: Encoding) -> Vec<u8> {
     let mut page = String::new();
     match format {
         Format::Text => text::encode(snapshot, &mut page),
@@ -58,7 +84,7 @@ fn encode(snapshot: &Snapshot, format: Format, encoding: Encoding) -> Bytes {
         }
     }
     match encoding {
-        Encoding::Identity => page.into(),
-        Encoding::Gzip => negotiate::gzip(page.as_bytes()).into(),
+        Encoding::Identity => page.into_bytes(),
+        Encoding::Gzip => negotiate::gzip(page.as_bytes()),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * The deadline covers everything: opening the session, every reply. What came by then is served.
 //! * Concurrent scrapes of one selection share one pass; passes over one target never overlap.
+//! * Of large pages few live at once, as long as clients read them: a pass waits for those being sent, but not long.
 //! * A pass runs in a task of its own: a client that goes away ends nothing and leaks nothing.
 //! * A collector that fails, hangs or panics costs its own samples only.
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use exposition::{Layout, Snapshot, Template};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::collector::{CollectError, Collector, Outcome};
@@ -23,6 +25,10 @@ use crate::telemetry::log::Throttle;
 
 /// How often the same failure is logged at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// How many large pages of a target there may be, one that is being made included, before the next pass waits.
+const LARGE_PAGES: usize = 2;
+/// The part of its time that a pass waits for a large page to be sent.
+const WAIT: u32 = 4;
 
 /// A target: how to open a session on it, and what to say about it.
 pub trait Source: Send + Sync + 'static {
@@ -173,6 +179,8 @@ pub struct Scraper<S: Source> {
     flights: Mutex<HashMap<Selection, Flight>>,
     /// Held by the pass that runs.
     gate: tokio::sync::Mutex<Known>,
+    /// A page lives until its slowest reader has it. Without a bound, many that ask again and again would each read another.
+    places: Arc<Semaphore>,
     throttle: Throttle,
 }
 
@@ -194,6 +202,7 @@ impl<S: Source> Scraper<S> {
             max_series,
             flights: Mutex::default(),
             gate: tokio::sync::Mutex::default(),
+            places: Arc::new(Semaphore::new(LARGE_PAGES)),
             throttle: Throttle::new(LOG_INTERVAL),
         })
     }
@@ -260,6 +269,9 @@ impl<S: Source> Scraper<S> {
 
     async fn pass(&self, selection: &Selection, deadline: Instant) -> Page {
         let started = Instant::now();
+        // Readers that stall must not cost others their page: it is made without a place then.
+        let patience = started + deadline.saturating_duration_since(started) / WAIT;
+        let place = timeout_at(patience, Arc::clone(&self.places).acquire_owned()).await;
         let mut gate = timeout_at(deadline, self.gate.lock()).await;
         let session = match &gate {
             Ok(_) => timeout_at(deadline, self.source.open(deadline)).await.unwrap_or_else(|_| {
@@ -294,7 +306,7 @@ impl<S: Source> Scraper<S> {
         (self.decorate)(&mut page);
         known.added = page.template();
         page.arrange(&mut known.whole);
-        Page::new(page)
+        Page::with_place(page, place.ok().and_then(Result::ok))
     }
 
     /// Says once in a while what is wrong; the metrics say how often.

@@ -4,10 +4,11 @@
 use std::{
     fs,
     net::SocketAddr,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use memchr::memmem;
 use nix::{time::ClockId, unistd::Pid};
 use testkit::{
@@ -32,6 +33,9 @@ const FAR: Duration = Duration::from_millis(20);
 const COUNTED: u32 = 3;
 const FAR_SCRAPES: usize = 15;
 const VERY_LONG: Duration = Duration::from_secs(10);
+/// Clients that ask at once, and again as soon as they have a page, and how many pages each of them gets.
+const CROWD: usize = 16;
+const CROWD_SCRAPES: usize = 10;
 
 /// A server to scrape.
 pub(super) struct Target {
@@ -94,11 +98,37 @@ fn server_cpu(pid: u32) -> Duration {
     children(pid).into_iter().map(whole).sum::<Duration>() + whole(pid)
 }
 
-/// Bytes of memory that a process has resident.
-fn resident(pid: u32) -> Result<u64> {
+/// Resident memory of an exporter, in bytes.
+pub(super) struct Memory {
+    /// After the scrapes that were timed.
+    pub(super) resident: u64,
+    /// The most there was, when clients had asked at once after that.
+    pub(super) most: u64,
+}
+
+/// Bytes of a line of a process's status.
+fn memory(pid: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("reading the process's memory")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<u64>().context("VmRSS is not a number")? * 1024)
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = line.with_context(|| format!("no {name}"))?;
+    Ok(line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .with_context(|| format!("{name} is not a number"))?
+        * 1024)
+}
+
+/// Scrapes with many clients at once.
+fn crowd(address: SocketAddr, target: &Target) -> Result<()> {
+    let client = || {
+        let mut scraper = Scraper::open(address)?;
+        (0..CROWD_SCRAPES).try_for_each(|_| scrape(&mut scraper, target).map(drop))
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..CROWD).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().try_for_each(|client| client.join().map_err(|_| anyhow!("a client panicked"))?)
+    })
 }
 
 /// An exporter that is being timed, and the sums so far.
@@ -173,7 +203,13 @@ pub(super) async fn measure(
     .await?;
     let mut figures = Vec::new();
     for (subject, timed) in subjects.iter().zip(timed) {
-        let resident = resident(timed.running.pid())?;
+        let (pid, address) = (timed.running.pid(), timed.running.address());
+        let resident = memory(pid, "VmRSS")?;
+        step(&format!("scrape {} with {CROWD} clients", subject.title), async {
+            tokio::task::block_in_place(|| crowd(address, target))
+        })
+        .await?;
+        let memory = Memory { resident, most: memory(pid, "VmHWM")? };
         drop(timed.running);
         let counts = step(&format!("count round trips of {}", subject.title), count(target, subject)).await?;
         figures.push(Figures::new(
@@ -181,7 +217,7 @@ pub(super) async fn measure(
             timed.samples,
             timed.exporter_cpu,
             timed.server_cpu,
-            resident,
+            memory,
             counts,
         ));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::measure::Counts;
+use super::measure::{Counts, Memory};
 use crate::progress::table;
 
 /// What one exporter cost in one scenario.
@@ -16,7 +16,7 @@ pub(super) struct Figures {
     /// A scrape.
     server_cpu: Duration,
     counts: Counts,
-    resident: u64,
+    memory: Memory,
 }
 
 /// The middle one; zero of none.
@@ -31,7 +31,7 @@ impl Figures {
         samples: usize,
         exporter_cpu: Duration,
         server_cpu: Duration,
-        resident: u64,
+        memory: Memory,
         counts: Counts,
     ) -> Self {
         let scrapes = times.len();
@@ -44,7 +44,7 @@ impl Figures {
             exporter_cpu: each(exporter_cpu),
             server_cpu: each(server_cpu),
             counts,
-            resident,
+            memory,
         }
     }
 }
@@ -60,8 +60,8 @@ const ROWS: &[Row] = &[
     ("p50 with 20 ms to the server", |figures| milliseconds(figures.counts.far), show_ms),
     ("round trips a scrape", |figures| figures.counts.round_trips, show_count),
     ("connections opened a scrape", |figures| figures.counts.connections, show_count),
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    ("resident memory", |figures| figures.resident as f64 / 1048576.0, |mib| format!("{mib:.1} MiB")),
+    ("resident memory", |figures| mebibytes(figures.memory.resident), show_mib),
+    ("the most with 16 clients", |figures| mebibytes(figures.memory.most), show_mib),
 ];
 
 fn milliseconds(time: Duration) -> f64 {
@@ -74,6 +74,15 @@ fn show_ms(value: f64) -> String {
         value if value < 100.0 => format!("{value:.1} ms"),
         value => format!("{value:.0} ms"),
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / 1048576.0
+}
+
+fn show_mib(value: f64) -> String {
+    format!("{value:.1} MiB")
 }
 
 fn show_count(value: f64) -> String {
@@ -122,7 +131,8 @@ mod tests {
     fn figures(milliseconds: &[u64], round_trips: f64) -> Figures {
         let times = milliseconds.iter().copied().map(Duration::from_millis).collect();
         let counts = Counts { round_trips, connections: 0.0, far: Duration::from_millis(20) };
-        Figures::new(times, 500, Duration::from_millis(6), Duration::ZERO, 8 << 20, counts)
+        let memory = Memory { resident: 8 << 20, most: 12 << 20 };
+        Figures::new(times, 500, Duration::from_millis(6), Duration::ZERO, memory, counts)
     }
 
     #[test]
@@ -141,6 +151,7 @@ mod tests {
         assert_eq!(row("server CPU a scrape"), ["0.00 ms", "0.00 ms"]);
         assert_eq!(row("round trips a scrape"), ["20.0", "1.0 (20.0 times less)"]);
         assert_eq!(row("resident memory"), ["8.0 MiB", "8.0 MiB"]);
+        assert_eq!(row("the most with 16 clients"), ["12.0 MiB", "12.0 MiB"]);
         let reverse = cell(30.0, 20.0, show_ms);
         assert_eq!(reverse, "30.0 ms (1.5 times more)");
     }

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::collector::Spec;
+use crate::page::LARGE;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Behaviour {
@@ -15,6 +16,7 @@ enum Behaviour {
     Panics,
     Fails(Outcome),
     Repeats,
+    Large,
 }
 
 struct Fake(Spec, Behaviour);
@@ -34,6 +36,15 @@ impl Collector<Duration> for Fake {
                         let table = snapshot.table(&["collector"]);
                         let value = table.column(&Desc::gauge("value", "A value."));
                         table.row(&[self.0.name]).set(value, 1.0);
+                    }
+                    Ok(snapshot)
+                }
+                Behaviour::Large => {
+                    let mut snapshot = Snapshot::new();
+                    let table = snapshot.table(&["row"]);
+                    let value = table.column(&Desc::gauge("value", "A value."));
+                    for row in 0..LARGE {
+                        table.row(&[&row.to_string()]).set(value, 1.0);
                     }
                     Ok(snapshot)
                 }
@@ -186,6 +197,39 @@ async fn a_shorter_deadline_does_not_wait_for_a_longer_pass() {
     let (long, short) = tokio::join!(long, short);
     assert_eq!(text(&short).await.value("up", &[]), Some(0.0));
     assert_eq!(text(&long).await.samples("value").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_page_waits_for_readers_of_others_but_not_long() {
+    let scraper = target(Ok(Duration::ZERO), &[("large", Behaviour::Large)]);
+    let body = || async {
+        let page = scraper.scrape(Selection::ALL, in_seconds(8)).await;
+        page.body(Format::Text, Encoding::Identity).await
+    };
+    let started = Instant::now();
+    let mut unread = vec![body().await, body().await];
+    assert_eq!(started.elapsed(), Duration::ZERO, "there is room for two");
+    let third = body().await;
+    assert_eq!(started.elapsed(), Duration::from_secs(2), "the readers of both stall");
+    assert_eq!(parse::page(std::str::from_utf8(&third).unwrap()).unwrap().samples("value").count(), LARGE);
+    let one_is_read = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        unread.pop();
+    };
+    tokio::join!(body(), one_is_read);
+    assert_eq!(started.elapsed(), Duration::from_secs(3), "it waits for one of them only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_pages_wait_for_no_reader() {
+    let scraper = target(Ok(Duration::ZERO), &[("good", Behaviour::Answers)]);
+    let started = Instant::now();
+    let mut read = Vec::new();
+    for _ in 0..10 {
+        let page = scraper.scrape(Selection::ALL, in_seconds(8)).await;
+        read.push((page.body(Format::Text, Encoding::Gzip).await, page));
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
