@@ -24,7 +24,7 @@ pub enum ConfigError {
         cause: std::io::Error,
     },
     /// The text is not the YAML wanted; unknown keys are errors.
-    #[error("{name}:{line}:{column}: {field}{message}")]
+    #[error("{name}:{line}:{column}: {message}")]
     Parse {
         /// The file, or what stands for it.
         name: String,
@@ -32,8 +32,6 @@ pub enum ConfigError {
         line: u64,
         /// Column, from 1; 0 when unknown.
         column: u64,
-        /// Path of the field with `: `, empty for the document itself.
-        field: String,
         /// What is wrong, with the lines around it.
         message: String,
     },
@@ -50,7 +48,7 @@ pub enum ConfigError {
 /// Reads a YAML file. `T` denies unknown fields by `#[serde(deny_unknown_fields)]`.
 ///
 /// # Errors
-/// [`ConfigError`], naming the file and, when it can be read, the line, column, field and snippet.
+/// [`ConfigError`], naming the file and, when it can be read, the line, column and snippet.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     parse(&read(path)?, &path.display().to_string())
 }
@@ -75,16 +73,8 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 /// # Errors
 /// [`ConfigError::Parse`].
 pub fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigError> {
-    let mut field = String::new();
-    serde_saphyr::with_deserializer_from_str(text, |deserializer| {
-        serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            field = error.path().to_string();
-            error.into_inner()
-        })
-    })
-    .map_err(|error: serde_saphyr::Error| {
+    serde_saphyr::from_str(text).map_err(|error: serde_saphyr::Error| {
         let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
-        let field = if field.is_empty() || field == "." { String::new() } else { format!("{field}: ") };
         let mut message = error.without_snippet().to_string();
         // The place stands at the front already.
         if let Some(end) = message.rfind(" at line ").or_else(|| message.rfind(" (line ")) {
@@ -92,7 +82,7 @@ pub fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigErr
         }
         let hidden = message.contains(SECRET_IS);
         message.push_str(&snippet(text, line, column, hidden));
-        ConfigError::Parse { name: name.to_owned(), line, column, field, message }
+        ConfigError::Parse { name: name.to_owned(), line, column, message }
     })
 }
 
@@ -103,7 +93,7 @@ pub use serde_saphyr::Spanned;
 pub fn error_at<T>(text: &str, name: &str, at: &Spanned<T>, message: impl Into<String>) -> ConfigError {
     let (line, column) = (at.referenced.line(), at.referenced.column());
     let message = message.into() + &snippet(text, line, column, false);
-    ConfigError::Parse { name: name.to_owned(), line, column, field: String::new(), message }
+    ConfigError::Parse { name: name.to_owned(), line, column, message }
 }
 
 /// The lines around an error, with keys but without values: they may be secrets, and a mistyped
@@ -133,9 +123,8 @@ fn snippet(text: &str, line: u64, column: u64, hidden: bool) -> String {
                     && source[..at].trim_end().ends_with(':') =>
             {
                 let value = source[at..].split([',', '}', ']']).next().unwrap_or_default();
-                let before =
-                    if source[..at].contains('{') { " ".repeat(column) } else { source[..at].to_owned() };
-                before + value
+                let key = source[..at].rfind(['{', ',']).map_or(0, |before| before + 1);
+                " ".repeat(source[..key].chars().count()) + &source[key..at] + value
             }
             _ => keys,
         };

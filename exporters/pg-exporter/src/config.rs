@@ -107,7 +107,6 @@ impl Config {
             name: path.display().to_string(),
             line: 0,
             column: 0,
-            field: String::new(),
             message,
         })?;
         Ok(config)

@@ -276,7 +276,7 @@ fn a_wrong_file_is_refused_with_place_cause_and_fix() {
         ("basic_auth_users: {alice: open-sesame}\n".to_owned(), vec!["\"alice\"", "bcrypt"]),
         ("http_server_config: {headers: {X-Evil: 1}}\n".to_owned(), vec!["\"X-Evil\" cannot be set"]),
         ("http_server_config: {headers: {X-Frame-Options: no}}\n".to_owned(), vec!["deny or sameorigin"]),
-        ("rate_limit: {interval: often}\n".to_owned(), vec!["rate_limit.interval", "such as 250ms"]),
+        ("rate_limit: {interval: often}\n".to_owned(), vec!["interval: often", "such as 250ms"]),
     ] {
         let files = folder(&authority, &yaml);
         let message = check(&files.path().join("web.yml")).unwrap_err().to_string();

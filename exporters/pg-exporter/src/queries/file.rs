@@ -125,8 +125,7 @@ impl Queries {
                 name: file.to_owned(),
                 line: 0,
                 column: 0,
-                field: format!("{name}: "),
-                message,
+                message: format!("{name}: {message}"),
             })?;
             queries.namespaces.push(namespace);
         }
