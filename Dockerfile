@@ -15,14 +15,14 @@ ENV GIT_REVISION=${REVISION}
 RUN --network=none \
     --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --release --offline --locked --bins \
+    cargo build --release --config .cargo/static.toml --offline --locked --bins \
         --package pg-exporter --package redis-exporter --package business-exporter \
         --package autodealgenie-backend --package xtask \
  && mkdir /programs \
- && cd target/release \
+ && cd "target/$(rustc --print host-tuple)/release" \
  && cp pg-exporter redis-exporter business-exporter autodealgenie-backend xtask /programs/
 
-# glibc, certificates of authorities, an account without rights: no shell, no package manager.
+# Certificates of authorities, names looked up in files and by DNS, an account without rights: no shell, no package manager.
 FROM ${BASE} AS base
 ARG REVISION=unknown
 ARG VERSION=0.1.0

@@ -13,6 +13,9 @@ use testkit::servers::workspace_root;
 /// The profile of tests, of `up` and of CI: one build cache for all of them.
 pub(crate) const PROFILE: &str = "ci";
 
+/// What links a program as the Dockerfile does.
+const STATIC: [&str; 2] = ["--config", ".cargo/static.toml"];
+
 /// Beginnings of the variables that `cargo run` sets for the program it runs.
 const OURS: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
 
@@ -45,9 +48,14 @@ pub(crate) fn build(programs: &[&str]) -> Result<Vec<PathBuf>> {
     build_from(&["--workspace", "--profile", PROFILE], programs)
 }
 
-/// Builds a program as it is released and gives its path.
+/// The same of what the words select, linked as in the images.
+pub(crate) fn build_static(selection: &[&str], programs: &[&str]) -> Result<Vec<PathBuf>> {
+    build_from(&[&["--profile", PROFILE], &STATIC, selection].concat(), programs)
+}
+
+/// Builds a program as it is in its image and gives its path.
 pub(crate) fn release(program: &str) -> Result<PathBuf> {
-    let built = build_from(&["--package", program, "--release"], &[program])?;
+    let built = build_from(&[&["--release", "--package", program], &STATIC[..]].concat(), &[program])?;
     built.into_iter().next().with_context(|| format!("cargo built no program {program}"))
 }
 

@@ -20,6 +20,7 @@ mod rules;
 mod runbooks;
 mod secrets;
 mod stack;
+mod static_link;
 mod status;
 mod test;
 mod traffic;

@@ -15,6 +15,7 @@ use crate::{
     cargo::{self, PROFILE},
     docs, fmt, lint,
     progress::{print, say, step, table},
+    static_link,
 };
 
 /// Prepare what the tests need and run every check
@@ -59,12 +60,12 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let nextest = prepare().await?;
     areas.add("prepare", start.elapsed());
-    areas.check("format", fmt::check);
-    areas.check("lint", lint::run);
-    areas.check("documentation", document);
-    areas.check("generated documentation", docs::check);
-    areas
-        .check("doctests", || cargo::run(&["test", "--doc", "--workspace", "--profile", PROFILE, "--quiet"]));
+    areas.check("format", async { fmt::check() }).await;
+    areas.check("lint", async { lint::run() }).await;
+    areas.check("documentation", async { document() }).await;
+    areas.check("generated documentation", async { docs::check() }).await;
+    areas.check("doctests", async { doctests() }).await;
+    areas.check("static link", static_link::check()).await;
     let start = Instant::now();
     let outcome = if nextest { run_nextest(args.full)? } else { run_cargo_test(args.full)? };
     areas.add("tests", start.elapsed());
@@ -94,10 +95,10 @@ impl Areas {
     }
 
     /// Runs a check; the next ones run even when it fails.
-    fn check(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
+    async fn check(&mut self, name: &str, check: impl Future<Output = Result<()>>) {
         say(&format!("== {name}"));
         let start = Instant::now();
-        if let Err(error) = check() {
+        if let Err(error) = check.await {
             say(&format!("error: {error:#}"));
             self.failed.push(name.to_owned());
         }
@@ -195,6 +196,10 @@ fn document() -> Result<()> {
         bail!("`cargo doc` ended with {status}");
     }
     Ok(())
+}
+
+fn doctests() -> Result<()> {
+    cargo::run(&["test", "--doc", "--workspace", "--profile", PROFILE, "--quiet"])
 }
 
 /// What a test runner said.

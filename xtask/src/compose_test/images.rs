@@ -70,7 +70,7 @@ pub(super) async fn prepare(engine: &Engine) -> Result<PathBuf> {
 
 /// Puts the programs where the images are built from, without what debuggers need.
 fn programs(folder: &Path) -> Result<()> {
-    let built = cargo::build(&PROGRAMS)?;
+    let built = cargo::build_static(&["--workspace"], &PROGRAMS)?;
     let folder = fresh(folder, "build/programs")?;
     for (name, program) in PROGRAMS.iter().zip(built) {
         let target = folder.join(name);
