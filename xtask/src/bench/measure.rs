@@ -4,7 +4,8 @@
 use std::{
     fs,
     net::SocketAddr,
-    thread,
+    sync::Barrier,
+    thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -36,6 +37,11 @@ const VERY_LONG: Duration = Duration::from_secs(10);
 /// Clients that ask at once, and again as soon as they have a page, and how many pages each of them gets.
 const CROWD: usize = 16;
 const CROWD_SCRAPES: usize = 10;
+/// Clients that ask once at the same time, how often they do, and the bytes from which on a page is too large for it: the
+/// peer takes gigabytes then.
+const AT_ONCE: usize = 50;
+const AT_ONCE_ROUNDS: usize = 3;
+const TOO_LARGE: usize = 1 << 23;
 
 /// A server to scrape.
 pub(super) struct Target {
@@ -127,8 +133,35 @@ fn crowd(address: SocketAddr, target: &Target) -> Result<()> {
     };
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CROWD).map(|_| scope.spawn(client)).collect();
-        clients.into_iter().try_for_each(|client| client.join().map_err(|_| anyhow!("a client panicked"))?)
+        clients.into_iter().try_for_each(joined)
     })
+}
+
+/// How long many take that ask at the same time, to the last page.
+fn at_once(address: SocketAddr, target: &Target) -> Result<Duration> {
+    let clients = (0..AT_ONCE).map(|_| {
+        let mut scraper = Scraper::open(address)?;
+        scrape(&mut scraper, target).map(|_| scraper)
+    });
+    let mut clients = clients.collect::<Result<Vec<_>>>()?;
+    let start = Barrier::new(clients.len());
+    let scrape = |scraper: &mut Scraper| {
+        start.wait();
+        scrape(scraper, target).map(|scrape| scrape.time)
+    };
+    let mut rounds = Vec::new();
+    for _ in 0..AT_ONCE_ROUNDS {
+        let times = thread::scope(|scope| {
+            let running: Vec<_> = clients.iter_mut().map(|client| scope.spawn(|| scrape(client))).collect();
+            running.into_iter().map(joined).collect::<Result<Vec<_>>>()
+        })?;
+        rounds.push(times.into_iter().max().unwrap_or_default());
+    }
+    Ok(super::report::median(rounds))
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("a client panicked"))?
 }
 
 /// An exporter that is being timed, and the sums so far.
@@ -137,6 +170,7 @@ struct Timed {
     scraper: Scraper,
     times: Vec<Duration>,
     samples: usize,
+    bytes: usize,
     exporter_cpu: Duration,
     server_cpu: Duration,
     spent: Duration,
@@ -158,7 +192,7 @@ impl Timed {
         // The thread gives its work to others once, not for each scrape.
         let page = tokio::task::block_in_place(scrapes)?;
         self.spent += before.2.elapsed();
-        self.samples = samples(&page);
+        (self.samples, self.bytes) = (samples(&page), page.len());
         tokio::time::sleep(SETTLE).await;
         self.exporter_cpu += cpu(self.running.pid()).saturating_sub(before.0);
         self.server_cpu += server_cpu(target.pid).saturating_sub(before.1);
@@ -184,6 +218,7 @@ pub(super) async fn measure(
                 scraper,
                 times: Vec::new(),
                 samples: 0,
+                bytes: 0,
                 exporter_cpu: Duration::ZERO,
                 server_cpu: Duration::ZERO,
                 spent: Duration::ZERO,
@@ -205,6 +240,13 @@ pub(super) async fn measure(
     for (subject, timed) in subjects.iter().zip(timed) {
         let (pid, address) = (timed.running.pid(), timed.running.address());
         let resident = memory(pid, "VmRSS")?;
+        let at_once = match timed.bytes {
+            TOO_LARGE.. => None,
+            _ => {
+                let asked = async { tokio::task::block_in_place(|| at_once(address, target)) };
+                Some(step(&format!("scrape {} {AT_ONCE} times at once", subject.title), asked).await?)
+            }
+        };
         step(&format!("scrape {} with {CROWD} clients", subject.title), async {
             tokio::task::block_in_place(|| crowd(address, target))
         })
@@ -219,6 +261,7 @@ pub(super) async fn measure(
             timed.server_cpu,
             memory,
             counts,
+            at_once,
         ));
     }
     Ok(figures)

@@ -17,6 +17,8 @@ pub(super) struct Figures {
     server_cpu: Duration,
     counts: Counts,
     memory: Memory,
+    /// The last of many that ask at the same time.
+    at_once: Option<Duration>,
 }
 
 /// The middle one; zero of none.
@@ -33,6 +35,7 @@ impl Figures {
         server_cpu: Duration,
         memory: Memory,
         counts: Counts,
+        at_once: Option<Duration>,
     ) -> Self {
         let scrapes = times.len();
         let each = |sum: Duration| sum / u32::try_from(scrapes.max(1)).unwrap_or(u32::MAX);
@@ -45,6 +48,7 @@ impl Figures {
             server_cpu: each(server_cpu),
             counts,
             memory,
+            at_once,
         }
     }
 }
@@ -57,6 +61,7 @@ const ROWS: &[Row] = &[
     ("shortest scrape", |figures| milliseconds(figures.shortest), show_ms),
     ("exporter CPU a scrape", |figures| milliseconds(figures.exporter_cpu), show_ms),
     ("server CPU a scrape", |figures| milliseconds(figures.server_cpu), show_ms),
+    ("the last of 50 at once", |figures| figures.at_once.map_or(f64::NAN, milliseconds), show_ms),
     ("p50 with 20 ms to the server", |figures| milliseconds(figures.counts.far), show_ms),
     ("round trips a scrape", |figures| figures.counts.round_trips, show_count),
     ("connections opened a scrape", |figures| figures.counts.connections, show_count),
@@ -70,6 +75,7 @@ fn milliseconds(time: Duration) -> f64 {
 
 fn show_ms(value: f64) -> String {
     match value {
+        value if value.is_nan() => "–".to_owned(),
         value if value < 1.0 => format!("{value:.2} ms"),
         value if value < 100.0 => format!("{value:.1} ms"),
         value => format!("{value:.0} ms"),
@@ -132,7 +138,7 @@ mod tests {
         let times = milliseconds.iter().copied().map(Duration::from_millis).collect();
         let counts = Counts { round_trips, connections: 0.0, far: Duration::from_millis(20) };
         let memory = Memory { resident: 8 << 20, most: 12 << 20 };
-        Figures::new(times, 500, Duration::from_millis(6), Duration::ZERO, memory, counts)
+        Figures::new(times, 500, Duration::from_millis(6), Duration::ZERO, memory, counts, None)
     }
 
     #[test]
@@ -149,6 +155,7 @@ mod tests {
         assert_eq!(row("shortest scrape"), ["9.0 ms", "4.0 ms (2.2 times less)"]);
         assert_eq!(row("exporter CPU a scrape"), ["2.0 ms", "2.0 ms"]);
         assert_eq!(row("server CPU a scrape"), ["0.00 ms", "0.00 ms"]);
+        assert_eq!(row("the last of 50 at once"), ["–", "–"]);
         assert_eq!(row("round trips a scrape"), ["20.0", "1.0 (20.0 times less)"]);
         assert_eq!(row("resident memory"), ["8.0 MiB", "8.0 MiB"]);
         assert_eq!(row("the most with 16 clients"), ["12.0 MiB", "12.0 MiB"]);
