@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::join3;
-use redis::{Cmd, ProtocolVersion, RedisConnectionInfo, Value};
+use redis::{Cmd, ProtocolVersion, RedisConnectionInfo};
 use tokio::time::{Instant, timeout_at};
 
 use crate::address::Address;
@@ -16,7 +15,7 @@ use crate::error::{CommandError, Reason, ReplyError};
 use crate::info::Info;
 use crate::options::Options;
 use crate::outline::Outline;
-use crate::pipe::Pipe;
+use crate::pipe::{Answer, Pipe};
 use crate::request::{Request, Server, words};
 use crate::slots::Slots;
 
@@ -219,26 +218,11 @@ impl Target {
         let login = self.address.login();
         let mut user = login.username();
         loop {
-            let hello = async {
-                match hello(login, user) {
-                    Some(command) => pipe.send(&command).await.map(|_| ()),
-                    None => Ok(()),
-                }
-            };
-            let select = async {
-                match login.db() {
-                    0 => Ok(()),
-                    database => pipe.send(redis::cmd("SELECT").arg(database)).await.map(|_| ()),
-                }
-            };
-            let name = async {
-                if self.client_name {
-                    pipe.send(&words(&["CLIENT", "SETNAME", "redis_exporter"])).await.map(|_| ())
-                } else {
-                    Ok(())
-                }
-            };
-            let (hello, select, name) = join3(hello, select, name).await;
+            let hello = hello(login, user).map(|command| pipe.send(&command));
+            let database = Some(login.db()).filter(|database| *database != 0);
+            let select = database.map(|database| pipe.send(redis::cmd("SELECT").arg(database)));
+            let name = self.client_name.then(|| pipe.send(&words(&["CLIENT", "SETNAME", "redis_exporter"])));
+            let [hello, select, name] = [done(hello).await, done(select).await, done(name).await];
             match hello {
                 // A server without users, before 6.0.
                 Err(failure) if user.is_some() && failure.text.contains("wrong number of arguments") => {
@@ -254,6 +238,14 @@ impl Target {
                 _ => Ok(()),
             };
         }
+    }
+}
+
+/// Waits for a command, if it was sent.
+async fn done(sent: Option<Answer>) -> Result<(), CommandError> {
+    match sent {
+        Some(answer) => answer.await.map(|_| ()),
+        None => Ok(()),
     }
 }
 
@@ -280,9 +272,9 @@ impl Link {
         self.made
     }
 
-    /// Sends one command. Commands that are sent before any is answered leave in one write.
-    pub async fn send(&self, command: &Cmd) -> Result<Value, CommandError> {
-        self.pipe.send(command).await
+    /// Sends one command. Commands that are sent before any is waited for leave in one write.
+    pub(crate) fn send(&self, command: &Cmd) -> Answer {
+        self.pipe.send(command)
     }
 }
 

@@ -178,7 +178,7 @@ impl Log {
 
 /// A command of these words.
 pub(crate) fn words(words: &[&str]) -> Cmd {
-    let mut command = Cmd::new();
+    let mut command = Cmd::with_capacity(words.len(), words.iter().map(|word| word.len()).sum());
     for word in words {
         command.arg(word);
     }

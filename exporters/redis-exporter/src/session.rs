@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
 use redis::{Cmd, Value};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use crate::collectors::{Answers, Replies, Reply};
 use crate::connection::{Link, Target};
-use crate::error::{CommandError, Reason, ReplyError};
+use crate::error::{Reason, ReplyError};
 use crate::info::Info;
+use crate::pipe::Answer;
 use crate::request::{self, Request, Server, into_text};
 
 /// What INFO says, read once a scrape.
@@ -28,6 +29,13 @@ pub struct Facts {
     pub start_time: Option<f64>,
 }
 
+/// A request that was made, whose reply many may wait for.
+struct Asked {
+    /// What the first of them waits for.
+    sent: Mutex<Option<Answer>>,
+    reply: OnceCell<Reply>,
+}
+
 /// The connection of one scrape.
 pub struct Session {
     target: Arc<Target>,
@@ -37,7 +45,7 @@ pub struct Session {
     /// What the scrape before this one learnt on the same connection.
     known: Option<Arc<Server>>,
     facts: OnceCell<Result<Arc<Facts>, ReplyError>>,
-    replies: Mutex<HashMap<Request, Arc<OnceCell<Reply>>, RandomState>>,
+    asked: Mutex<HashMap<Request, Arc<Asked>, RandomState>>,
     link: Link,
     /// What took its place when it was dead.
     second: OnceCell<Result<Link, ReplyError>>,
@@ -58,7 +66,7 @@ impl Session {
             connect_time: if fresh { opened.elapsed() } else { Duration::ZERO },
             known: target.server(),
             facts: OnceCell::new(),
-            replies: Mutex::default(),
+            asked: Mutex::default(),
             link,
             second: OnceCell::new(),
             notes: Mutex::default(),
@@ -93,9 +101,9 @@ impl Session {
         let facts = self.facts.get();
         self.overdue.load(Ordering::Relaxed)
             || facts.is_none_or(|facts| overdue(facts.as_ref().err()))
-            || lock(&self.replies)
+            || lock(&self.asked)
                 .values()
-                .any(|cell| cell.get().is_none_or(|reply| overdue(reply.as_ref().err())))
+                .any(|asked| asked.reply.get().is_none_or(|reply| overdue(reply.as_ref().err())))
     }
 
     /// The replies to what a collector wants. What it wants depends on the server: what the last scrape knew decides
@@ -110,7 +118,7 @@ impl Session {
         let facts = facts?;
         if self.known.as_ref() != Some(&facts.server) {
             let mut late = requests(&facts.server);
-            late.retain(|request| !replies.contains_key(request));
+            late.retain(|request| replies.iter().all(|(asked, _)| asked != request));
             replies.extend(self.ask_all(late).await);
         }
         Ok(Replies {
@@ -124,10 +132,10 @@ impl Session {
     /// INFO, which is read once a scrape.
     pub async fn read_facts(&self) -> Result<Arc<Facts>, ReplyError> {
         let read = || async {
-            let mut reply = self.execute(&Request::Info).await;
+            let mut reply = self.reply(&Request::Info, self.send(&Request::Info)).await;
             // Servers that do not know the argument answer plain INFO.
             if matches!(&reply, Err(error) if error.reason == Reason::Protocol) {
-                reply = self.execute(&Request::InfoPlain).await;
+                reply = self.reply(&Request::InfoPlain, self.send(&Request::InfoPlain)).await;
             }
             let unexpected = || ReplyError::unexpected(Request::Info.name());
             let text = into_text(reply?).ok_or_else(unexpected)?;
@@ -201,10 +209,18 @@ impl Session {
         select.arg("SELECT").arg(database);
         let needed = *selected != Some(database);
         *selected = None;
+        let select = needed.then(|| link.send(&select));
+        let sent: Vec<Answer> = commands.iter().map(|command| link.send(command)).collect();
         let work = async {
-            // Polled in order before the first is answered: they are sent in order.
-            let first = async { if needed { link.send(&select).await.map(|_| ()) } else { Ok(()) } };
-            join(first, join_all(commands.iter().map(|command| link.send(command)))).await
+            let select = match select {
+                Some(answer) => answer.await.map(|_| ()),
+                None => Ok(()),
+            };
+            let mut replies = Vec::with_capacity(sent.len());
+            for answer in sent {
+                replies.push(answer.await);
+            }
+            (select, replies)
         };
         let Ok((select, replies)) = timeout_at(deadline, work).await else {
             self.overdue.store(true, Ordering::Relaxed);
@@ -217,50 +233,65 @@ impl Session {
 
     /// One reply, whatever the server is.
     pub async fn ask(&self, request: Request) -> Reply {
-        let cell = Arc::clone(lock(&self.replies).entry(request.clone()).or_default());
-        cell.get_or_init(|| async { self.reply(&request).await.map(Arc::new) }).await.clone()
+        self.wait(&request, &self.start(&request)).await
     }
 
-    /// The replies to requests that leave in one write.
+    /// The replies to requests that leave in one write, in their order.
     pub async fn ask_all(&self, requests: Vec<Request>) -> Answers {
-        let replies = requests.into_iter().map(|request| async {
-            let reply = self.ask(request.clone()).await;
-            (request, reply)
-        });
-        join_all(replies).await.into_iter().collect()
+        let started: Vec<_> = requests.iter().map(|request| self.start(request)).collect();
+        let mut answers = Answers::with_capacity(requests.len());
+        for (request, asked) in requests.into_iter().zip(started) {
+            let reply = self.wait(&request, &asked).await;
+            answers.push((request, reply));
+        }
+        answers
     }
 
-    /// One reply, unless this server process refused the command not long ago.
-    async fn reply(&self, request: &Request) -> Result<Value, ReplyError> {
-        if let Some(refusal) = self.target.refusal(request) {
-            return Err(refusal);
+    /// Sends a request, unless that was done, or this server process refused it not long ago.
+    fn start(&self, request: &Request) -> Arc<Asked> {
+        let mut asked = lock(&self.asked);
+        if let Some(asked) = asked.get(request) {
+            return Arc::clone(asked);
         }
-        let reply = self.execute(request).await;
-        if let Err(error) = &reply {
-            self.target.refuse(request, error);
-        }
-        reply
+        let refusal = self.target.refusal(request);
+        let sent = Mutex::new(refusal.is_none().then(|| self.send(request)));
+        let new = Arc::new(Asked { sent, reply: OnceCell::new_with(refusal.map(Err)) });
+        asked.insert(request.clone(), Arc::clone(&new));
+        new
     }
 
-    /// Sends a request. When the connection was kept and turns out to be dead, it is sent once more on a new one.
-    async fn execute(&self, request: &Request) -> Result<Value, ReplyError> {
-        let command = request.command(self.target.options());
+    /// The reply to a request that was made.
+    async fn wait(&self, request: &Request, asked: &Asked) -> Reply {
+        let reply = || async {
+            // Who waited for it before may have given up.
+            let sent = lock(&asked.sent).take().unwrap_or_else(|| self.send(request));
+            let reply = self.reply(request, sent).await;
+            if let Err(error) = &reply {
+                self.target.refuse(request, error);
+            }
+            reply.map(Arc::new)
+        };
+        asked.reply.get_or_init(reply).await.clone()
+    }
+
+    fn send(&self, request: &Request) -> Answer {
+        self.link.send(&request.command(self.target.options()))
+    }
+
+    /// The reply to a request that was sent, if it comes before the deadline. When the connection was kept and turns out to
+    /// be dead, the request is sent once more on a new one.
+    async fn reply(&self, request: &Request, sent: Answer) -> Result<Value, ReplyError> {
         let kept = self.link.made() < self.opened;
-        let mut reply = self.send(&self.link, &command).await;
-        if kept && matches!(&reply, Some(Err(failure)) if failure.lost) {
+        let mut reply = timeout_at(self.deadline, sent).await;
+        if kept && matches!(&reply, Ok(Err(failure)) if failure.lost) {
             let again = || self.target.link(Some(self.link.number()), self.deadline);
             let link = self.second.get_or_init(again).await.as_ref().map_err(Clone::clone)?;
-            reply = self.send(link, &command).await;
+            reply = timeout_at(self.deadline, link.send(&request.command(self.target.options()))).await;
         }
         match reply {
-            Some(reply) => reply.map_err(|failure| failure.of(request.name())),
-            None => Err(ReplyError::timeout(request.name())),
+            Ok(reply) => reply.map_err(|failure| failure.of(request.name())),
+            Err(_) => Err(ReplyError::timeout(request.name())),
         }
-    }
-
-    /// The reply to a command, if it comes before the deadline.
-    async fn send(&self, link: &Link, command: &Cmd) -> Option<Result<Value, CommandError>> {
-        timeout_at(self.deadline, link.send(command)).await.ok()
     }
 }
 
