@@ -144,24 +144,18 @@ impl Totals {
 /// The parts of a `k=v,k=v` value. Parts without `=` are skipped; only the first `=` of a part splits it.
 pub fn parts(value: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(value);
-    let pieces = std::iter::from_fn(move || {
-        let text = rest?;
-        // Pieces are short, so that looking at each byte is quicker than a search.
-        let (mut equals, mut end) = (None, text.len());
-        for (at, byte) in text.bytes().enumerate() {
-            match byte {
-                b'=' if equals.is_none() => equals = Some(at),
-                b',' => {
-                    end = at;
-                    break;
-                }
-                _ => {}
+    std::iter::from_fn(move || {
+        loop {
+            let text = rest?;
+            // Parts are short, so that looking at each byte is quicker than a search.
+            let end = text.bytes().position(|byte| byte == b',').unwrap_or(text.len());
+            let part = &text[..end];
+            rest = text.get(end + 1..);
+            if let Some(equals) = part.bytes().position(|byte| byte == b'=') {
+                return Some((&part[..equals], &part[equals + 1..]));
             }
         }
-        rest = text.get(end + 1..);
-        Some(equals.map(|equals| (&text[..equals], &text[equals + 1..end])))
-    });
-    pieces.flatten()
+    })
 }
 
 /// One part of a `k=v,k=v` value, by name.
