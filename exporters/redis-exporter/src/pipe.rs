@@ -7,11 +7,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use redis::{Cmd, Value};
+use redis::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::command::Command;
 use crate::error::CommandError;
 use crate::resp::{Decoder, Reply};
 
@@ -40,7 +41,7 @@ impl Drop for Task {
 /// A command on its way.
 #[derive(Debug)]
 struct Sent {
-    command: Vec<u8>,
+    command: Command,
     reply: oneshot::Sender<Result<Value, CommandError>>,
 }
 
@@ -53,10 +54,10 @@ impl Pipe {
     }
 
     /// Sends a command.
-    pub(crate) fn send(&self, command: &Cmd) -> Answer {
+    pub(crate) fn send(&self, command: Command) -> Answer {
         let (reply, answer) = oneshot::channel();
         // Fails only once the connection has ended, which the answer will say.
-        let _ = self.sender.send(Sent { command: command.get_packed_command(), reply });
+        let _ = self.sender.send(Sent { command, reply });
         Answer(answer)
     }
 }
@@ -124,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite> Exchange<S> {
             let Some(Sent { command, reply }) = sent else {
                 return Poll::Ready(io::ErrorKind::NotConnected.into());
             };
-            self.output.extend(command);
+            command.write(&mut self.output);
             self.waiting.push_back(reply);
         }
         while !self.output.is_empty() {
