@@ -137,6 +137,11 @@ impl Table {
         self.len
     }
 
+    /// The samples of which each may be there.
+    pub(crate) fn room(&self) -> usize {
+        self.values.len()
+    }
+
     /// What is there of the samples.
     pub(crate) fn samples(&self) -> usize {
         self.values.iter().filter(|value| !is_absent(**value)).count()

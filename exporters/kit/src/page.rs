@@ -17,14 +17,13 @@ const fn blocking_samples(encoding: Encoding) -> usize {
 /// A page that can be served in any form.
 pub struct Page {
     snapshot: Arc<Snapshot>,
-    samples: usize,
     forms: [OnceCell<Bytes>; 4],
 }
 
 impl Page {
     /// A page of a [sealed](Snapshot::seal) snapshot.
     pub fn new(snapshot: Snapshot) -> Page {
-        Page { samples: snapshot.len(), snapshot: Arc::new(snapshot), forms: Default::default() }
+        Page { snapshot: Arc::new(snapshot), forms: Default::default() }
     }
 
     /// What is on it.
@@ -36,7 +35,7 @@ impl Page {
     pub async fn body(&self, format: Format, encoding: Encoding) -> Bytes {
         let index = usize::from(format == Format::OpenMetrics) * 2 + usize::from(encoding == Encoding::Gzip);
         let make = || async {
-            if self.samples < blocking_samples(encoding) {
+            if self.snapshot.room() < blocking_samples(encoding) {
                 return encode(&self.snapshot, format, encoding);
             }
             let snapshot = Arc::clone(&self.snapshot);
