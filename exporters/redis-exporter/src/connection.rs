@@ -249,7 +249,7 @@ pub(crate) fn select(database: i64) -> Command {
 }
 
 /// Waits for a command, if it was sent.
-async fn done(sent: Option<Answer>) -> Result<(), CommandError> {
+pub(crate) async fn done(sent: Option<Answer>) -> Result<(), CommandError> {
     match sent {
         Some(answer) => answer.await.map(|_| ()),
         None => Ok(()),

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::collectors::{Answers, Replies, Reply};
 use crate::command::Command;
-use crate::connection::{Link, Target, select};
+use crate::connection::{Link, Target, done, select};
 use crate::error::{Reason, ReplyError};
 use crate::info::Info;
 use crate::pipe::Answer;
@@ -223,10 +223,7 @@ impl Session {
         let select = needed.then(|| link.send(select(database)));
         let sent: Vec<Answer> = commands.iter().map(|command| link.send(command.clone())).collect();
         let work = async {
-            let select = match select {
-                Some(answer) => answer.await.map(|_| ()),
-                None => Ok(()),
-            };
+            let select = done(select).await;
             let mut replies = Vec::with_capacity(sent.len());
             for answer in sent {
                 replies.push(answer.await);
