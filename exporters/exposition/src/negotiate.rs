@@ -62,12 +62,12 @@ pub enum Encoding {
 impl Encoding {
     /// Chooses by an Accept-Encoding header.
     pub fn negotiate(accept_encoding: Option<&str>) -> Encoding {
-        let quality = |coding: &str| {
-            let named = items(accept_encoding.unwrap_or_default())
-                .find(|item| item.value.eq_ignore_ascii_case(coding));
+        let Some(header) = accept_encoding else { return Encoding::Identity };
+        let quality = |coding| {
+            let named = items(header).find(|item| item.value.eq_ignore_ascii_case(coding));
             named.map(|item| item.quality)
         };
-        let gzip = quality("gzip").or(quality("x-gzip")).or(quality("*")).unwrap_or(0.0);
+        let gzip = ["gzip", "x-gzip", "*"].into_iter().find_map(quality).unwrap_or(0.0);
         if gzip > 0.0 && gzip >= quality("identity").unwrap_or(0.0) {
             Encoding::Gzip
         } else {

@@ -180,6 +180,11 @@ impl Snapshot {
         self.tables.iter().map(|table| table.samples()).sum()
     }
 
+    /// Number of samples that there is room for: no less than there are, and sooner known.
+    pub fn room(&self) -> usize {
+        self.tables.iter().map(|table| table.room()).sum()
+    }
+
     /// Samples that were dropped because a series with the same labels was there before.
     /// Complete once [`Snapshot::seal`] ran.
     pub fn duplicates(&self) -> u64 {

@@ -33,7 +33,7 @@ pub struct Table {
 impl Table {
     /// A table of a shape. `like` are the rows of another with the same labels.
     pub(crate) fn new(shape: Arc<Shape>, families: usize, like: Option<&Arc<Rows>>) -> Table {
-        let rows = like.map_or_else(|| Arc::new(Rows::new(shape.labels.len())), Arc::clone);
+        let rows = like.map(Arc::clone).unwrap_or_default();
         let (common, prefix, values) = (Vec::new(), String::new(), Vec::new());
         Table { shape, families, common, prefix, rows, len: 0, values, duplicates: 0 }
     }
@@ -135,6 +135,11 @@ impl Table {
     /// Number of rows.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The samples of which each may be there.
+    pub(crate) fn room(&self) -> usize {
+        self.values.len()
     }
 
     /// What is there of the samples.

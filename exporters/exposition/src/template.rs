@@ -38,11 +38,7 @@ impl Template {
             if !table.is_trim() {
                 Arc::make_mut(table).trim();
             }
-            let rows = if table.rows.size() > LONG {
-                &Arc::new(Rows::new(table.shape.labels.len()))
-            } else {
-                &table.rows
-            };
+            let rows = if table.rows.size() > LONG { &Arc::default() } else { &table.rows };
             match self.tables.get_mut(index) {
                 Some((known, kept)) => {
                     replace(known, &table.shape);

@@ -1,6 +1,7 @@
 //! What both text formats have in common: walking the snapshot and writing sample lines.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::family::{Desc, Kind};
 use crate::layout::Layout;
@@ -49,23 +50,24 @@ pub(crate) struct Frame {
     lines: Vec<Line>,
     /// Bytes of all headers.
     headers: usize,
+    /// For each table the lines of a row, and their bytes without its labels and values.
+    rows: Vec<(usize, usize)>,
 }
 
-/// A family in one of its tables, or the part that a format makes of it.
+/// The lines of a row of a table that are written together: those of a family, or of the part that a format makes of it;
+/// those of several where a table has one row only.
 #[derive(Debug)]
 struct Section {
-    /// Sections below one header have the same number, and are neighbours.
-    header: usize,
     table: usize,
     lines: Range<usize>,
-    /// Bytes of the lines of a row without its labels and values.
-    size: usize,
 }
 
 /// What stands around the labels of a row in the lines of a column.
 #[derive(Debug)]
 struct Line {
     column: usize,
+    /// Lines below one header have the same number, and are neighbours.
+    header: usize,
     /// HELP, TYPE and UNIT, for the first line below them. Then the name, and the labels that all rows have: `name{`. All
     /// of it where rows have none: `name `.
     before: Box<str>,
@@ -77,7 +79,7 @@ struct Line {
 
 impl Frame {
     fn new<D: Dialect>(snapshot: &Snapshot, layout: &Layout) -> Frame {
-        let mut frame = Frame::default();
+        let mut frame = Frame { rows: vec![(0, 0); snapshot.tables.len()], ..Frame::default() };
         let mut number = 0;
         for tables in layout.families() {
             let desc = &snapshot.family(tables[0]).desc;
@@ -91,10 +93,18 @@ impl Frame {
                     let (table, family) = (&snapshot.tables[at.0], snapshot.family(at));
                     let first = frame.lines.len();
                     let columns = family.columns().filter(|column| part.has(&table.shape.columns[*column]));
-                    frame.lines.extend(columns.map(|column| Line::new::<D>(table, desc, column, &header)));
-                    let size = frame.lines[first..].iter().map(Line::size).sum();
-                    let lines = first..frame.lines.len();
-                    frame.sections.push(Section { header: number, table: at.0, lines, size });
+                    let line = |column| Line::new::<D>(table, desc, column, number, &header);
+                    frame.lines.extend(columns.map(line));
+                    let (count, bytes) = &mut frame.rows[at.0];
+                    *count += frame.lines.len() - first;
+                    *bytes += frame.lines[first..].iter().map(Line::size).sum::<usize>();
+                    let end = frame.lines.len();
+                    match frame.sections.last_mut() {
+                        Some(last) if last.table == at.0 && table.shape.labels.is_empty() => {
+                            last.lines.end = end;
+                        }
+                        _ => frame.sections.push(Section { table: at.0, lines: first..end }),
+                    }
                 }
             }
         }
@@ -104,16 +114,15 @@ impl Frame {
     /// About how many bytes a page takes; more, where values are absent. A page that outgrows its memory is copied.
     fn size(&self, snapshot: &Snapshot) -> usize {
         const VALUE: usize = 16;
-        let size = |Section { table, lines, size, .. }: &Section| {
-            let (table, lines) = (&snapshot.tables[*table], lines.len());
-            table.len() * (size + lines * VALUE) + lines * table.rows.size()
+        let size = |(table, (lines, bytes)): (&Arc<Table>, &(usize, usize))| {
+            table.len() * (bytes + lines * VALUE) + lines * table.rows.size()
         };
-        self.headers + self.sections.iter().map(size).sum::<usize>()
+        self.headers + snapshot.tables.iter().zip(&self.rows).map(size).sum::<usize>()
     }
 }
 
 impl Line {
-    fn new<D: Dialect>(table: &Table, desc: &Desc, column: usize, header: &str) -> Line {
+    fn new<D: Dialect>(table: &Table, desc: &Desc, column: usize, number: usize, header: &str) -> Line {
         let Sample { suffix, extra } = table.shape.columns[column];
         let suffix = if is_compound(desc.kind) { suffix } else { "" };
         let extra = extra.map(|(name, value)| {
@@ -134,7 +143,7 @@ impl Line {
             (None, Some(labels)) => before.extend(["{", labels, AFTER]),
             (None, None) => before.push(' '),
         }
-        Line { column, before: before.into(), name: header.len(), after: after.into() }
+        Line { column, header: number, before: before.into(), name: header.len(), after: after.into() }
     }
 
     fn size(&self) -> usize {
@@ -155,15 +164,17 @@ pub(crate) fn families<D: Dialect>(snapshot: &Snapshot, out: &mut String) {
             for line in lines {
                 let Some(value) = present(values[line.column]) else { continue };
                 // Without a sample there is no family.
-                if described == section.header {
+                if described == line.header {
                     out.push_str(&line.before[line.name..]);
                 } else {
-                    described = section.header;
+                    described = line.header;
                     out.push_str(&line.before);
                 }
-                match &*line.after {
-                    "" => out.push_str(labels),
-                    after => out.extend([labels.strip_suffix(AFTER).unwrap_or(labels), after]),
+                if line.after.is_empty() {
+                    out.push_str(labels);
+                } else {
+                    out.push_str(labels.strip_suffix(AFTER).unwrap_or(labels));
+                    out.push_str(&line.after);
                 }
                 number::push(out, value);
                 out.push('\n');

@@ -20,7 +20,6 @@ const fn blocking_samples(encoding: Encoding) -> usize {
 /// A page that can be served in any form.
 pub struct Page {
     snapshot: Arc<Snapshot>,
-    samples: usize,
     forms: [OnceCell<Bytes>; 4],
     place: Option<Place>,
 }
@@ -31,12 +30,12 @@ type Place = Arc<OwnedSemaphorePermit>;
 impl Page {
     /// A page of a [sealed](Snapshot::seal) snapshot.
     pub fn new(snapshot: Snapshot) -> Page {
-        Page { samples: snapshot.len(), snapshot: Arc::new(snapshot), forms: Default::default(), place: None }
+        Page { snapshot: Arc::new(snapshot), forms: Default::default(), place: None }
     }
 
     /// A page that keeps a place if it is large.
     pub(crate) fn with_place(snapshot: Snapshot, place: Option<OwnedSemaphorePermit>) -> Page {
-        let place = place.filter(|_| snapshot.len() >= LARGE).map(Arc::new);
+        let place = place.filter(|_| snapshot.room() >= LARGE).map(Arc::new);
         Page { place, ..Page::new(snapshot) }
     }
 
@@ -49,7 +48,7 @@ impl Page {
     pub async fn body(&self, format: Format, encoding: Encoding) -> Bytes {
         let index = usize::from(format == Format::OpenMetrics) * 2 + usize::from(encoding == Encoding::Gzip);
         let make = || async {
-            if self.samples < blocking_samples(encoding) {
+            if self.snapshot.room() < blocking_samples(encoding) {
                 return encode(&self.snapshot, format, encoding).into();
             }
             let snapshot = Arc::clone(&self.snapshot);

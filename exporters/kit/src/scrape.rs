@@ -281,21 +281,16 @@ impl<S: Source> Scraper<S> {
         };
         let selected =
             self.source.collectors().iter().filter(|collector| selection.contains(collector.spec().name));
-        let results = match &session {
+        let (mut page, collectors) = match &session {
             Ok(session) => {
                 let collectors = selected.map(|collector| &**collector);
                 run(collectors, session, deadline, self.max_series).await
             }
             Err(error) => {
-                selected.map(|collector| (Snapshot::new(), not_run(collector.spec().name, error))).collect()
+                let collectors = selected.map(|collector| not_run(collector.spec().name, error));
+                (Snapshot::new(), collectors.collect())
             }
         };
-        let mut page = Snapshot::new();
-        let mut collectors = Vec::with_capacity(results.len());
-        for (snapshot, ran) in results {
-            page.append(snapshot);
-            collectors.push(ran);
-        }
         let mut unknown = Known::default();
         let known = gate.as_deref_mut().unwrap_or(&mut unknown);
         page.seal_like(&mut known.collected);
@@ -352,13 +347,13 @@ impl<S: Source> Drop for Landing<'_, S> {
     }
 }
 
-/// Runs collectors at once, until the deadline.
+/// Runs collectors at once, until the deadline. What they found is put together in their order.
 async fn run<'a, S: 'a>(
     collectors: impl Iterator<Item = &'a dyn Collector<S>>,
     session: &'a S,
     deadline: Instant,
     max_series: Option<usize>,
-) -> Vec<(Snapshot, Ran)> {
+) -> (Snapshot, Vec<Ran>) {
     let started = Instant::now();
     let start = |collector: &'a dyn Collector<S>| {
         (collector.spec().name, AssertUnwindSafe(collector.collect(session)).catch_unwind(), None)
@@ -384,7 +379,13 @@ async fn run<'a, S: 'a>(
         let error = CollectError::new(Outcome::Timeout, "no reply before the deadline");
         ran(name, Err(error), started.elapsed(), max_series)
     };
-    running.into_iter().map(|(name, _, ended)| ended.unwrap_or_else(|| late(name))).collect()
+    let (mut page, mut collectors) = (Snapshot::new(), Vec::with_capacity(running.len()));
+    for (name, _, ended) in running {
+        let (found, ran) = ended.unwrap_or_else(|| late(name));
+        page.append(found);
+        collectors.push(ran);
+    }
+    (page, collectors)
 }
 
 /// How a collector ended.

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use redis::{Arg, Cmd};
+use redis::Value;
 
 use crate::collectors;
+use crate::command::Command;
 use crate::options::Options;
-use crate::request::{self, Log, Request, Server};
+use crate::request::{Log, Request, Server, text};
+use crate::resp::Decoder;
 
 /// Commands whose subcommands have rules of their own.
 const CONTAINERS: &[&str] = &[
@@ -88,12 +90,12 @@ pub struct Need {
     /// Its name in a rule, as `slowlog|get`.
     pub name: String,
     /// One of its forms that changes nothing, for trying it.
-    pub command: Cmd,
+    pub command: Command,
 }
 
 impl Need {
     fn of(words: &[&str]) -> Self {
-        let command = request::words(words);
+        let command = Command::of(words);
         Self { name: name(&command), command }
     }
 
@@ -104,11 +106,13 @@ impl Need {
 }
 
 /// The name of a command in a rule.
-fn name(command: &Cmd) -> String {
-    let mut words = command.args_iter().map(|word| match word {
-        Arg::Simple(word) => String::from_utf8_lossy(word).to_ascii_lowercase(),
-        _ => String::new(),
-    });
+fn name(command: &Command) -> String {
+    let mut sent = Vec::new();
+    command.write(&mut sent);
+    let Ok(Some(Ok(Value::Array(words)))) = Decoder::default().next(&sent, &mut 0) else {
+        return String::new();
+    };
+    let mut words = words.iter().filter_map(text).map(|word| word.to_ascii_lowercase());
     let first = words.next().unwrap_or_default();
     match words.next().filter(|_| CONTAINERS.contains(&first.as_str())) {
         Some(second) => format!("{first}|{second}"),

@@ -192,7 +192,7 @@ impl Work {
         let link = target.link(None, self.deadline).await?;
         let mut found = Checked::default();
         for need in acl::needs(&self.served, &server, client_name) {
-            let reply = timeout_at(self.deadline, link.send(&need.command)).await;
+            let reply = timeout_at(self.deadline, link.send(need.command.clone())).await;
             let error = match reply {
                 Err(_) => Some(ReplyError::timeout("check")),
                 Ok(Err(failure)) => Some(failure.of("check")),

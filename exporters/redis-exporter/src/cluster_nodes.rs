@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use redis::Cmd;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Target;
@@ -109,11 +108,11 @@ impl View {
     /// Whatever keeps it from answering.
     pub async fn read(target: &Target, deadline: Instant) -> Result<Self, ReplyError> {
         let what = Request::ClusterNodes.name();
-        let command: Cmd = Request::ClusterNodes.command(target.options());
+        let command = Request::ClusterNodes.command(target.options());
         let mut broken = None;
         loop {
             let link = target.link(broken, deadline).await?;
-            let reply = timeout_at(deadline, link.send(&command)).await;
+            let reply = timeout_at(deadline, link.send(command.clone())).await;
             match reply.map_err(|_| ReplyError::timeout(what))? {
                 Err(failure) if broken.is_none() && failure.lost => broken = Some(link.number()),
                 Err(failure) => return Err(failure.of(what)),

@@ -5,19 +5,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::join3;
-use redis::{Cmd, ProtocolVersion, RedisConnectionInfo, Value};
+use redis::{ProtocolVersion, RedisConnectionInfo};
 use tokio::time::{Instant, timeout_at};
 
 use crate::address::Address;
 use crate::cluster_nodes::View;
+use crate::command::Command;
 use crate::dial;
 use crate::error::{CommandError, Reason, ReplyError};
 use crate::info::Info;
 use crate::options::Options;
 use crate::outline::Outline;
-use crate::pipe::Pipe;
-use crate::request::{Request, Server, words};
+use crate::pipe::{Answer, Pipe};
+use crate::request::{Request, Server};
 use crate::slots::Slots;
 
 /// How long a refused command is not sent again to the same server process.
@@ -219,26 +219,12 @@ impl Target {
         let login = self.address.login();
         let mut user = login.username();
         loop {
-            let hello = async {
-                match hello(login, user) {
-                    Some(command) => pipe.send(&command).await.map(|_| ()),
-                    None => Ok(()),
-                }
-            };
-            let select = async {
-                match login.db() {
-                    0 => Ok(()),
-                    database => pipe.send(redis::cmd("SELECT").arg(database)).await.map(|_| ()),
-                }
-            };
-            let name = async {
-                if self.client_name {
-                    pipe.send(&words(&["CLIENT", "SETNAME", "redis_exporter"])).await.map(|_| ())
-                } else {
-                    Ok(())
-                }
-            };
-            let (hello, select, name) = join3(hello, select, name).await;
+            let hello = hello(login, user).map(|command| pipe.send(command));
+            let database = Some(login.db()).filter(|database| *database != 0);
+            let select = database.map(|database| pipe.send(select(database)));
+            let name =
+                self.client_name.then(|| pipe.send(Command::of(&["CLIENT", "SETNAME", "redis_exporter"])));
+            let [hello, select, name] = [done(hello).await, done(select).await, done(name).await];
             match hello {
                 // A server without users, before 6.0.
                 Err(failure) if user.is_some() && failure.text.contains("wrong number of arguments") => {
@@ -257,16 +243,29 @@ impl Target {
     }
 }
 
+/// The command that chooses a database.
+pub(crate) fn select(database: i64) -> Command {
+    Command::of(&["SELECT"]).arg(database.to_string())
+}
+
+/// Waits for a command, if it was sent.
+pub(crate) async fn done(sent: Option<Answer>) -> Result<(), CommandError> {
+    match sent {
+        Some(answer) => answer.await.map(|_| ()),
+        None => Ok(()),
+    }
+}
+
 /// The command that says who we are; none when there is nothing to say.
-fn hello(login: &RedisConnectionInfo, user: Option<&str>) -> Option<Cmd> {
+fn hello(login: &RedisConnectionInfo, user: Option<&str>) -> Option<Command> {
     let password = login.password();
     if login.protocol() == ProtocolVersion::RESP2 {
-        return password
-            .map(|password| words(&["AUTH"].into_iter().chain(user).chain([password]).collect::<Vec<_>>()));
+        let words = |password| user.into_iter().chain([password]);
+        return password.map(|password| words(password).fold(Command::of(&["AUTH"]), Command::arg));
     }
     // HELLO wants a user.
     let login = password.map(|password| ["AUTH", user.unwrap_or("default"), password]);
-    Some(words(&["HELLO", "3"].into_iter().chain(login.into_iter().flatten()).collect::<Vec<_>>()))
+    Some(login.into_iter().flatten().fold(Command::of(&["HELLO", "3"]), Command::arg))
 }
 
 impl Link {
@@ -280,9 +279,9 @@ impl Link {
         self.made
     }
 
-    /// Sends one command. Commands that are sent before any is answered leave in one write.
-    pub async fn send(&self, command: &Cmd) -> Result<Value, CommandError> {
-        self.pipe.send(command).await
+    /// Sends one command. Commands that are sent before any is waited for leave in one write.
+    pub(crate) fn send(&self, command: Command) -> Answer {
+        self.pipe.send(command)
     }
 }
 

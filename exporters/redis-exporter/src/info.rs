@@ -144,24 +144,18 @@ impl Totals {
 /// The parts of a `k=v,k=v` value. Parts without `=` are skipped; only the first `=` of a part splits it.
 pub fn parts(value: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(value);
-    let pieces = std::iter::from_fn(move || {
-        let text = rest?;
-        // Pieces are short, so that looking at each byte is quicker than a search.
-        let (mut equals, mut end) = (None, text.len());
-        for (at, byte) in text.bytes().enumerate() {
-            match byte {
-                b'=' if equals.is_none() => equals = Some(at),
-                b',' => {
-                    end = at;
-                    break;
-                }
-                _ => {}
+    std::iter::from_fn(move || {
+        loop {
+            let text = rest?;
+            // Parts are short, so that looking at each byte is quicker than a search.
+            let end = text.bytes().position(|byte| byte == b',').unwrap_or(text.len());
+            let part = &text[..end];
+            rest = text.get(end + 1..);
+            if let Some(equals) = part.bytes().position(|byte| byte == b'=') {
+                return Some((&part[..equals], &part[equals + 1..]));
             }
         }
-        rest = text.get(end + 1..);
-        Some(equals.map(|equals| (&text[..equals], &text[equals + 1..end])))
-    });
-    pieces.flatten()
+    })
 }
 
 /// One part of a `k=v,k=v` value, by name.
@@ -185,22 +179,24 @@ pub fn value(text: &str) -> Option<f64> {
 
 /// A number of up to 15 digits, with or without a point, which nearly every value is.
 fn short_decimal(text: &str) -> Option<f64> {
-    if text.len() >= POWERS_OF_TEN.len() {
+    /// Goes on with a number; gives what follows its digits, too.
+    fn digits(mut number: u64, mut text: &[u8]) -> (u64, &[u8]) {
+        while let [digit @ b'0'..=b'9', rest @ ..] = text {
+            (number, text) = (number * 10 + u64::from(digit - b'0'), rest);
+        }
+        (number, text)
+    }
+    if text.is_empty() || text.len() >= POWERS_OF_TEN.len() {
         return None;
     }
-    let (mut digits, mut decimals) = (0_u64, None);
-    for (at, byte) in text.bytes().enumerate() {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 {
-            digits = digits * 10 + u64::from(digit);
-        } else if byte == b'.' && decimals.is_none() {
-            decimals = Some(text.len() - at - 1);
-        } else {
-            return None;
-        }
+    match digits(0, text.as_bytes()) {
+        (number, []) => Some(number as f64),
+        (number, [b'.', decimals @ ..]) if text.len() > 1 => match digits(number, decimals) {
+            (number, []) => Some(number as f64 / POWERS_OF_TEN[decimals.len()]),
+            _ => None,
+        },
+        _ => None,
     }
-    let has_digits = text.len() > usize::from(decimals.is_some());
-    has_digits.then(|| digits as f64 / POWERS_OF_TEN[decimals.unwrap_or_default()])
 }
 
 /// A number as Go's `ParseFloat` reads it (decimal, hexadecimal float, `inf`, `nan`, `1_000`).

@@ -3,8 +3,9 @@
 use std::collections::{HashSet, hash_map::RandomState};
 use std::hash::BuildHasher;
 
-use redis::{Cmd, Value};
+use redis::Value;
 
+use crate::command::Command;
 use crate::error::ReplyError;
 use crate::options::KeyArg;
 use crate::request::{items, text};
@@ -32,12 +33,11 @@ pub(crate) async fn walk(
         let mut open: Vec<(usize, String, HashSet<Fingerprint>)> =
             here.map(|(at, _)| (at, "0".to_owned(), HashSet::new())).collect();
         while !open.is_empty() {
-            let commands: Vec<Cmd> = open
+            let commands: Vec<Command> = open
                 .iter()
                 .map(|(at, cursor, _)| {
-                    let mut scan = Cmd::new();
-                    scan.arg("SCAN").arg(cursor).arg("MATCH").arg(&patterns[*at].key).arg("COUNT").arg(batch);
-                    scan
+                    let pattern = patterns[*at].key.as_str();
+                    Command::of(&["SCAN", cursor, "MATCH", pattern, "COUNT"]).arg(batch.to_string())
                 })
                 .collect();
             let replies = match session.in_database(database, "SCAN", &commands).await {

@@ -12,6 +12,7 @@ mod client_list;
 pub mod cluster;
 pub mod cluster_nodes;
 pub mod collectors;
+pub mod command;
 pub mod connection;
 mod dial;
 pub mod discovery;

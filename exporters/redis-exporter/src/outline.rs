@@ -76,22 +76,17 @@ impl Outline {
 
     /// The values of a text that has this outline; `None` when it has another one.
     pub(crate) fn values(&self, text: &str) -> Option<Values> {
-        let (text, own) = (text.as_bytes(), self.text.as_bytes());
         let mut values = Values::with_capacity(self.lines.len());
-        let (mut at, mut own_at) = (0, 0);
+        let (mut rest, mut own_at) = (text.as_bytes(), 0);
         for line in &self.lines {
-            let before = &own[own_at..=line.colon];
-            let start = at + before.len();
-            let (found, rest) = (text.get(at..start)?, &text[start..]);
-            if found != before {
-                return None;
-            }
-            let end = memchr(b'\n', rest).unwrap_or(rest.len());
-            values.push(start..start + rest[..end].trim_ascii_end().len());
-            at = text.len().min(start + end + 1);
+            rest = rest.strip_prefix(&self.text.as_bytes()[own_at..=line.colon])?;
+            let start = text.len() - rest.len();
+            let (value, after) = rest.split_at(memchr(b'\n', rest).unwrap_or(rest.len()));
+            values.push(start..start + value.trim_ascii_end().len());
+            rest = after.get(1..).unwrap_or_default();
             own_at = line.colon + 1;
         }
-        (text[at..] == own[own_at..]).then_some(values)
+        (rest == &self.text.as_bytes()[own_at..]).then_some(values)
     }
 
     /// The key of a line.

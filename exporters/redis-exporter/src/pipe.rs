@@ -7,11 +7,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use redis::{Cmd, Value};
+use redis::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::command::Command;
 use crate::error::CommandError;
 use crate::resp::{Decoder, Reply};
 
@@ -40,7 +41,7 @@ impl Drop for Task {
 /// A command on its way.
 #[derive(Debug)]
 struct Sent {
-    command: Vec<u8>,
+    command: Command,
     reply: oneshot::Sender<Result<Value, CommandError>>,
 }
 
@@ -52,14 +53,25 @@ impl Pipe {
         Pipe { sender, _task: Arc::new(Task(task.abort_handle())) }
     }
 
-    /// Sends a command and waits for its reply. An error that the server answers is a failure, too.
-    pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, CommandError> {
+    /// Sends a command.
+    pub(crate) fn send(&self, command: Command) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let sent = Sent { command: command.get_packed_command(), reply };
-        // Both fail only once the connection has ended.
-        let closed = || CommandError::lost(&io::ErrorKind::UnexpectedEof.into());
-        self.sender.send(sent).map_err(|_| closed())?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        // Fails only once the connection has ended, which the answer will say.
+        let _ = self.sender.send(Sent { command, reply });
+        Answer(answer)
+    }
+}
+
+/// The reply to a command that was sent. An error that the server answers is a failure, too.
+#[derive(Debug)]
+pub(crate) struct Answer(oneshot::Receiver<Result<Value, CommandError>>);
+
+impl Future for Answer {
+    type Output = Result<Value, CommandError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(answer.unwrap_or_else(|_| Err(CommandError::lost(&io::ErrorKind::UnexpectedEof.into()))))
     }
 }
 
@@ -113,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite> Exchange<S> {
             let Some(Sent { command, reply }) = sent else {
                 return Poll::Ready(io::ErrorKind::NotConnected.into());
             };
-            self.output.extend(command);
+            command.write(&mut self.output);
             self.waiting.push_back(reply);
         }
         while !self.output.is_empty() {

@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
-use redis::{Cmd, Value};
+use redis::Value;
 
+use crate::command::Command;
 use crate::error::ReplyError;
 use crate::info::{self, Info};
 use crate::options::Options;
@@ -86,39 +87,37 @@ impl Request {
     }
 
     /// The command as it is sent.
-    pub fn command(&self, options: &Options) -> Cmd {
+    pub fn command(&self, options: &Options) -> Command {
         let config = options.config_command.as_deref().unwrap_or("CONFIG");
-        let list: Vec<&str> = match self {
-            Request::Info => vec!["INFO", "ALL"],
-            Request::InfoPlain => vec!["INFO"],
-            Request::Config => [config, "GET"].into_iter().chain(CONFIG_PARAMETERS.iter().copied()).collect(),
-            Request::ConfigAll => vec![config, "GET", "*"],
-            Request::ClusterInfo => vec!["CLUSTER", "INFO"],
-            Request::ClusterNodes => vec!["CLUSTER", "NODES"],
-            Request::LatencyLatest => vec!["LATENCY", "LATEST"],
-            Request::LatencyHistogram => vec!["LATENCY", "HISTOGRAM"],
-            Request::SlowlogLen => vec!["SLOWLOG", "LEN"],
-            Request::Log(Log::Slow, count) => return words(&["SLOWLOG", "GET", &count.to_string()]),
-            Request::Log(log, count) => {
-                return words(&["COMMANDLOG", "GET", &count.to_string(), log.as_str()]);
-            }
+        let words: &[&str] = match self {
+            Request::Info => &["INFO", "ALL"],
+            Request::InfoPlain => &["INFO"],
+            Request::Config => &[&[config, "GET"], CONFIG_PARAMETERS].concat(),
+            Request::ConfigAll => &[config, "GET", "*"],
+            Request::ClusterInfo => &["CLUSTER", "INFO"],
+            Request::ClusterNodes => &["CLUSTER", "NODES"],
+            Request::LatencyLatest => &["LATENCY", "LATEST"],
+            Request::LatencyHistogram => &["LATENCY", "HISTOGRAM"],
+            Request::SlowlogLen => &["SLOWLOG", "LEN"],
+            Request::Log(Log::Slow, count) => &["SLOWLOG", "GET", &count.to_string()],
+            Request::Log(log, count) => &["COMMANDLOG", "GET", &count.to_string(), log.as_str()],
             Request::SlotStats => {
-                vec!["CLUSTER", "SLOT-STATS", "ORDERBY", "KEY-COUNT", "LIMIT", TOP_SLOTS, "DESC"]
+                &["CLUSTER", "SLOT-STATS", "ORDERBY", "KEY-COUNT", "LIMIT", TOP_SLOTS, "DESC"]
             }
-            Request::HotKeys => vec!["HOTKEYS", "GET"],
-            Request::SentinelMasters => vec!["SENTINEL", "MASTERS"],
-            Request::SentinelCkquorum(master) => vec!["SENTINEL", "CKQUORUM", master],
-            Request::SentinelSentinels(master) => vec!["SENTINEL", "SENTINELS", master],
-            Request::SentinelSlaves(master) => vec!["SENTINEL", "SLAVES", master],
-            Request::ClientList => vec!["CLIENT", "LIST"],
-            Request::InfoModules => vec!["INFO", "MODULES"],
-            Request::Ping => vec!["PING"],
-            Request::ServerExt => vec!["SERVER", "EXT"],
-            Request::SentinelConfig => vec!["SENTINEL", "CONFIG", "GET", "*"],
-            Request::SearchList => vec!["FT._LIST"],
-            Request::SearchInfo(index) => vec!["FT.INFO", index],
+            Request::HotKeys => &["HOTKEYS", "GET"],
+            Request::SentinelMasters => &["SENTINEL", "MASTERS"],
+            Request::SentinelCkquorum(master) => &["SENTINEL", "CKQUORUM", master],
+            Request::SentinelSentinels(master) => &["SENTINEL", "SENTINELS", master],
+            Request::SentinelSlaves(master) => &["SENTINEL", "SLAVES", master],
+            Request::ClientList => &["CLIENT", "LIST"],
+            Request::InfoModules => &["INFO", "MODULES"],
+            Request::Ping => &["PING"],
+            Request::ServerExt => &["SERVER", "EXT"],
+            Request::SentinelConfig => &["SENTINEL", "CONFIG", "GET", "*"],
+            Request::SearchList => &["FT._LIST"],
+            Request::SearchInfo(index) => &["FT.INFO", index],
         };
-        words(&list)
+        Command::of(words)
     }
 
     /// The command's name for messages.
@@ -174,15 +173,6 @@ impl Log {
             Log::LargeReply => "large-reply",
         }
     }
-}
-
-/// A command of these words.
-pub(crate) fn words(words: &[&str]) -> Cmd {
-    let mut command = Cmd::new();
-    for word in words {
-        command.arg(word);
-    }
-    command
 }
 
 /// What decides which commands a server gets; read from its INFO and assumed unchanged at the next scrape,

@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 100;
 const MAX_LINE: usize = 64 * 1024;
 
 /// What Redis sends at most in one text (`proto-max-bulk-len`).
-const MAX_TEXT: i64 = 512 * 1024 * 1024;
+const MAX_TEXT: usize = 512 * 1024 * 1024;
 
 /// What came is no reply: the connection is of no use any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,9 +45,17 @@ enum Kind {
 }
 
 /// What begins at some byte.
-enum Part {
-    Value(Value),
-    Error(String),
+enum Part<'a> {
+    Nil,
+    Whole(i64),
+    Double(f64),
+    Boolean(bool),
+    BigNumber(&'a [u8]),
+    Line(&'a [u8]),
+    Text(&'a [u8]),
+    /// A text with three characters of its format and a colon ahead.
+    Verbatim(&'a [u8]),
+    Error(&'a [u8]),
     Open(Kind, usize),
 }
 
@@ -58,15 +66,14 @@ impl Decoder {
     /// The next reply of `input`; `None` when its end has not come yet. `used` is how many bytes of `input` are done with,
     /// and moves on.
     pub(crate) fn next(&mut self, input: &[u8], used: &mut usize) -> Result<Option<Reply>, Malformed> {
-        loop {
-            let Some((part, length)) = part(&input[*used..])? else { return Ok(None) };
+        while let Some((part, length)) = part(&input[*used..])? {
             *used += length;
-            let mut value = match part {
-                Part::Value(value) => Some(value),
-                Part::Error(error) if self.open.is_empty() => return Ok(Some(Err(error))),
-                // Of what has items an error is the lack of one.
-                Part::Error(_) => Some(Value::Nil),
-                Part::Open(kind, 0) => kind.close(Vec::new()),
+            let value = match part {
+                Part::Error(error) if self.open.is_empty() => return Ok(Some(Err(text(error).into_owned()))),
+                Part::Open(kind, 0) => match kind.close(Vec::new()) {
+                    Some(value) => value,
+                    None => continue,
+                },
                 Part::Open(..) if self.open.len() == MAX_DEPTH => return Err(Malformed("nested too deep")),
                 Part::Open(kind, count) => {
                     // Each item takes four bytes at least but for nulls: a count alone reserves nothing.
@@ -74,15 +81,25 @@ impl Decoder {
                     self.open.push(Open { kind, count, items: Vec::with_capacity(room) });
                     continue;
                 }
+                part => part.value(),
             };
-            // Ends whatever this was the last item of.
-            while let Some(item) = value.take() {
-                let Some(open) = self.open.last_mut() else { return Ok(Some(Ok(item))) };
-                open.items.push(item);
-                if open.items.len() == open.count {
-                    value = self.open.pop().and_then(|open| open.kind.close(open.items));
-                }
+            if let Some(reply) = self.put(value) {
+                return Ok(Some(Ok(reply)));
             }
+        }
+        Ok(None)
+    }
+
+    /// Puts an item where it belongs, and so on with whatever it was the last item of. A reply that is complete belongs
+    /// nowhere.
+    fn put(&mut self, mut item: Value) -> Option<Value> {
+        loop {
+            let Some(open) = self.open.last_mut() else { return Some(item) };
+            open.items.push(item);
+            if open.items.len() < open.count {
+                return None;
+            }
+            item = self.open.pop().and_then(|open| open.kind.close(open.items))?;
         }
     }
 }
@@ -103,88 +120,126 @@ impl Kind {
     }
 }
 
-/// What stands at the start of `input`, and how long it is; `None` when not all of it is there.
-fn part(input: &[u8]) -> Result<Option<(Part, usize)>, Malformed> {
-    let Some(end) = memchr(b'\n', input) else {
-        return if input.len() > MAX_LINE { Err(Malformed("a line does not end")) } else { Ok(None) };
-    };
-    let [kind, line @ .., b'\r'] = &input[..end] else { return Err(Malformed("a line is empty")) };
-    let after = end + 1;
-    let value = match kind {
-        b'+' if line == b"OK" => Value::Okay,
-        b'+' => Value::SimpleString(text(line).into_owned()),
-        b':' => Value::Int(whole(line)?),
-        b',' => Value::Double(text(line).parse().map_err(|_| Malformed("not a number"))?),
-        b'#' => Value::Boolean(line == b"t"),
-        b'(' => Value::BigNumber(line.to_vec()),
-        b'_' => Value::Nil,
-        b'-' => return Ok(Some((Part::Error(text(line).into_owned()), after))),
-        b'*' | b'~' | b'%' | b'|' | b'>' => {
-            let (kind, items) = match kind {
-                b'*' => (Kind::Array, 1),
-                b'~' => (Kind::Set, 1),
-                b'%' => (Kind::Map, 2),
-                b'|' => (Kind::Aside, 2),
-                _ => (Kind::Aside, 1),
-            };
-            let count = whole(line)?;
-            if count == -1 {
-                return Ok(Some((Part::Value(Value::Nil), after)));
+impl Part<'_> {
+    fn value(self) -> Value {
+        match self {
+            Part::Whole(number) => Value::Int(number),
+            Part::Double(number) => Value::Double(number),
+            Part::Boolean(value) => Value::Boolean(value),
+            Part::BigNumber(digits) => Value::BigNumber(digits.to_vec()),
+            Part::Line(b"OK") => Value::Okay,
+            Part::Line(line) => Value::SimpleString(text(line).into_owned()),
+            Part::Text(bytes) => Value::BulkString(bytes.to_vec()),
+            Part::Verbatim(bytes) => {
+                let text = text(bytes);
+                let (_, text) = text.split_once(':').unwrap_or(("", &text));
+                Value::VerbatimString { format: VerbatimFormat::Text, text: text.to_owned() }
             }
-            let count = usize::try_from(count).ok().and_then(|count| count.checked_mul(items));
-            return Ok(Some((Part::Open(kind, count.ok_or(Malformed("not a count"))?), after)));
+            // Of what has items an error is the lack of one.
+            Part::Nil | Part::Error(_) | Part::Open(..) => Value::Nil,
         }
-        b'$' | b'=' | b'!' => {
-            let size = whole(line)?;
-            if size == -1 {
-                return Ok(Some((Part::Value(Value::Nil), after)));
+    }
+}
+
+/// What stands at the start of some bytes, and where it ends; `None` when not all of it is there.
+type Found<T> = Result<Option<(T, usize)>, Malformed>;
+
+fn part(input: &[u8]) -> Found<Part<'_>> {
+    let Some((kind, rest)) = input.split_first() else { return Ok(None) };
+    let found = match kind {
+        b':' => whole(rest)?.map(|(number, end)| (Part::Whole(number), end)),
+        b'$' => sized(rest, Part::Text)?,
+        b'=' => sized(rest, Part::Verbatim)?,
+        b'!' => sized(rest, Part::Error)?,
+        b'*' => counted(rest, 1, Kind::Array)?,
+        b'~' => counted(rest, 1, Kind::Set)?,
+        b'%' => counted(rest, 2, Kind::Map)?,
+        b'|' => counted(rest, 2, Kind::Aside)?,
+        b'>' => counted(rest, 1, Kind::Aside)?,
+        b'+' | b'-' | b',' | b'#' | b'(' | b'_' => match line(rest)? {
+            None => None,
+            Some((line, end)) => {
+                let part = match kind {
+                    b'+' => Part::Line(line),
+                    b'-' => Part::Error(line),
+                    b',' => Part::Double(text(line).parse().map_err(|_| Malformed("not a number"))?),
+                    b'#' => Part::Boolean(line == b"t"),
+                    b'(' => Part::BigNumber(line),
+                    _ => Part::Nil,
+                };
+                Some((part, end))
             }
-            let size = usize::try_from(size.min(MAX_TEXT + 1)).map_err(|_| Malformed("not a size"))?;
-            if size > MAX_TEXT as usize {
-                return Err(Malformed("a text is too long"));
-            }
-            let Some(bytes) = input.get(after..after + size + 2) else { return Ok(None) };
-            let Some(bytes) = bytes.strip_suffix(b"\r\n") else {
-                return Err(Malformed("a text has another size"));
-            };
-            let part = match kind {
-                b'$' => Part::Value(Value::BulkString(bytes.to_vec())),
-                b'=' => Part::Value(verbatim(bytes)),
-                _ => Part::Error(text(bytes).into_owned()),
-            };
-            return Ok(Some((part, after + size + 2)));
-        }
+        },
         _ => return Err(Malformed("unknown kind of reply")),
     };
-    Ok(Some((Part::Value(value), after)))
+    Ok(found.map(|(part, end)| (part, 1 + end)))
+}
+
+/// A text with its size ahead.
+fn sized<'a>(input: &'a [u8], part: fn(&'a [u8]) -> Part<'a>) -> Found<Part<'a>> {
+    let Some((size, start)) = whole(input)? else { return Ok(None) };
+    if size == -1 {
+        return Ok(Some((Part::Nil, start)));
+    }
+    let size = usize::try_from(size).map_err(|_| Malformed("not a size"))?;
+    if size > MAX_TEXT {
+        return Err(Malformed("a text is too long"));
+    }
+    let end = start + size + 2;
+    match input.get(start..end) {
+        None => Ok(None),
+        Some([bytes @ .., b'\r', b'\n']) => Ok(Some((part(bytes), end))),
+        Some(_) => Err(Malformed("a text has another size")),
+    }
+}
+
+/// The count of what follows, which may be pairs.
+fn counted<'a>(input: &[u8], each: usize, kind: Kind) -> Found<Part<'a>> {
+    let Some((count, end)) = whole(input)? else { return Ok(None) };
+    if count == -1 {
+        return Ok(Some((Part::Nil, end)));
+    }
+    let count = usize::try_from(count).ok().and_then(|count| count.checked_mul(each));
+    Ok(Some((Part::Open(kind, count.ok_or(Malformed("not a count"))?), end)))
+}
+
+fn line(input: &[u8]) -> Found<&[u8]> {
+    match memchr(b'\n', input) {
+        None if input.len() > MAX_LINE => Err(Malformed("a line does not end")),
+        None => Ok(None),
+        Some(end) => match &input[..end] {
+            [line @ .., b'\r'] => Ok(Some((line, end + 1))),
+            _ => Err(Malformed("a line has another end")),
+        },
+    }
+}
+
+/// A line with a whole number, which is short: to look at each byte once is quicker than to look for the end first.
+fn whole(input: &[u8]) -> Found<i64> {
+    const WRONG: Malformed = Malformed("not a whole number");
+    let (negative, digits) = match input {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    let (mut number, mut rest) = (0_i64, digits);
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        // Downwards, where there is room for one more.
+        let more = number.checked_mul(10).and_then(|number| number.checked_sub(i64::from(digit - b'0')));
+        (number, rest) = (more.ok_or(WRONG)?, after);
+    }
+    match rest {
+        [] if input.len() > MAX_LINE => Err(Malformed("a line does not end")),
+        [] | [b'\r'] => Ok(None),
+        [b'\r', b'\n', after @ ..] if rest.len() < digits.len() => {
+            let number = if negative { Some(number) } else { number.checked_neg() };
+            Ok(Some((number.ok_or(WRONG)?, input.len() - after.len())))
+        }
+        _ => Err(WRONG),
+    }
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
-}
-
-fn whole(line: &[u8]) -> Result<i64, Malformed> {
-    let (negative, digits) = match line {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    let number = digits.iter().try_fold(0_i64, |number, digit| {
-        let digit = i64::from(digit.wrapping_sub(b'0'));
-        if digit > 9 {
-            return None;
-        }
-        // Downwards, where there is room for one more.
-        number.checked_mul(10)?.checked_sub(digit)
-    });
-    let number = if negative { number } else { number.and_then(i64::checked_neg) };
-    number.filter(|_| !digits.is_empty()).ok_or(Malformed("not a whole number"))
-}
-
-/// A text with three characters of its format and a colon ahead.
-fn verbatim(bytes: &[u8]) -> Value {
-    let text = text(bytes);
-    let (_, text) = text.split_once(':').unwrap_or(("", &text));
-    Value::VerbatimString { format: VerbatimFormat::Text, text: text.to_owned() }
 }
 
 #[cfg(test)]

@@ -2,20 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use futures_util::future::{join, join_all};
-use redis::{Cmd, Value};
+use redis::Value;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use crate::collectors::{Answers, Replies, Reply};
-use crate::connection::{Link, Target};
-use crate::error::{CommandError, Reason, ReplyError};
+use crate::command::Command;
+use crate::connection::{Link, Target, done, select};
+use crate::error::{Reason, ReplyError};
 use crate::info::Info;
-use crate::request::{self, Request, Server, into_text};
+use crate::pipe::Answer;
+use crate::request::{Request, Server, into_text};
 
 /// What INFO says, read once a scrape.
 #[derive(Debug)]
@@ -28,6 +29,30 @@ pub struct Facts {
     pub start_time: Option<f64>,
 }
 
+/// A request that was made, and what its reply came to. Many may wait for it.
+struct Asked<T> {
+    /// What the first of them waits for.
+    sent: Mutex<Option<Answer>>,
+    reply: OnceCell<Result<T, ReplyError>>,
+}
+
+/// One that several collectors may have made.
+type Shared = Arc<Asked<Arc<Value>>>;
+
+impl<T> Asked<T> {
+    fn new(sent: Answer) -> Self {
+        Self { sent: Mutex::new(Some(sent)), reply: OnceCell::new() }
+    }
+
+    /// Whether the reply is not there, and will not be looked for any more.
+    fn is_overdue(&self) -> bool {
+        match self.reply.get() {
+            None => true,
+            Some(reply) => reply.as_ref().is_err_and(|error| error.reason == Reason::Timeout),
+        }
+    }
+}
+
 /// The connection of one scrape.
 pub struct Session {
     target: Arc<Target>,
@@ -36,8 +61,8 @@ pub struct Session {
     connect_time: Duration,
     /// What the scrape before this one learnt on the same connection.
     known: Option<Arc<Server>>,
-    facts: OnceCell<Result<Arc<Facts>, ReplyError>>,
-    replies: Mutex<HashMap<Request, Arc<OnceCell<Reply>>, RandomState>>,
+    info: OnceLock<Asked<Arc<Facts>>>,
+    asked: Mutex<HashMap<Request, Shared, RandomState>>,
     link: Link,
     /// What took its place when it was dead.
     second: OnceCell<Result<Link, ReplyError>>,
@@ -57,8 +82,8 @@ impl Session {
             opened,
             connect_time: if fresh { opened.elapsed() } else { Duration::ZERO },
             known: target.server(),
-            facts: OnceCell::new(),
-            replies: Mutex::default(),
+            info: OnceLock::new(),
+            asked: Mutex::default(),
             link,
             second: OnceCell::new(),
             notes: Mutex::default(),
@@ -74,7 +99,7 @@ impl Session {
 
     /// What INFO said; `None` when it was not answered yet.
     pub fn facts(&self) -> Option<&Result<Arc<Facts>, ReplyError>> {
-        self.facts.get()
+        self.info.get()?.reply.get()
     }
 
     /// Keeps an error that cost a part of a collector's samples.
@@ -89,29 +114,24 @@ impl Session {
 
     /// Whether a reply is overdue, so that the connection cannot be used again.
     pub fn is_stuck(&self) -> bool {
-        let overdue = |reply: Option<&ReplyError>| reply.is_some_and(|error| error.reason == Reason::Timeout);
-        let facts = self.facts.get();
         self.overdue.load(Ordering::Relaxed)
-            || facts.is_none_or(|facts| overdue(facts.as_ref().err()))
-            || lock(&self.replies)
-                .values()
-                .any(|cell| cell.get().is_none_or(|reply| overdue(reply.as_ref().err())))
+            || self.info.get().is_none_or(Asked::is_overdue)
+            || lock(&self.asked).values().any(|asked| asked.is_overdue())
     }
 
     /// The replies to what a collector wants. What it wants depends on the server: what the last scrape knew decides
     /// first, so that nothing waits for INFO; INFO's answer is checked and anything else is asked for then.
     pub async fn fetch(&self, requests: impl Fn(&Server) -> Vec<Request>) -> Result<Replies, ReplyError> {
+        self.start_info();
         let early = self.known.as_deref().map(&requests).unwrap_or_default();
-        let (facts, mut replies) = if early.is_empty() {
-            (self.read_facts().await, Answers::default())
-        } else {
-            join(self.read_facts(), self.ask_all(early)).await
-        };
+        let early = self.start_all(early);
+        let facts = self.read_facts().await;
+        let mut replies = self.wait_for_all(early).await;
         let facts = facts?;
         if self.known.as_ref() != Some(&facts.server) {
             let mut late = requests(&facts.server);
-            late.retain(|request| !replies.contains_key(request));
-            replies.extend(self.ask_all(late).await);
+            late.retain(|request| replies.iter().all(|(asked, _)| asked != request));
+            replies.extend(self.wait_for_all(self.start_all(late)).await);
         }
         Ok(Replies {
             info: Arc::clone(&facts.info),
@@ -123,11 +143,12 @@ impl Session {
 
     /// INFO, which is read once a scrape.
     pub async fn read_facts(&self) -> Result<Arc<Facts>, ReplyError> {
+        let info = self.start_info();
         let read = || async {
-            let mut reply = self.execute(&Request::Info).await;
+            let mut reply = self.reply(&Request::Info, &info.sent).await;
             // Servers that do not know the argument answer plain INFO.
             if matches!(&reply, Err(error) if error.reason == Reason::Protocol) {
-                reply = self.execute(&Request::InfoPlain).await;
+                reply = self.reply(&Request::InfoPlain, &Mutex::default()).await;
             }
             let unexpected = || ReplyError::unexpected(Request::Info.name());
             let text = into_text(reply?).ok_or_else(unexpected)?;
@@ -139,7 +160,7 @@ impl Session {
             let (server, start_time) = self.target.learn(&info);
             Ok(Arc::new(Facts { info, server, start_time }))
         };
-        self.facts.get_or_init(read).await.clone()
+        info.reply.get_or_init(read).await.clone()
     }
 
     /// The server.
@@ -180,7 +201,7 @@ impl Session {
         &self,
         database: i64,
         what: &'static str,
-        commands: &[Cmd],
+        commands: &[Command],
     ) -> Result<Vec<Result<Value, ReplyError>>, ReplyError> {
         let facts = self.read_facts().await?;
         let link = match self.second.get() {
@@ -194,17 +215,20 @@ impl Session {
             // Redis has NO-TOUCH since 7.2, which is also what every Valkey says.
             let quiet = (facts.server.version >= (7, 2)).then_some(&["CLIENT", "NO-TOUCH", "on"][..]);
             for words in quiet.into_iter().chain(replica.then_some(&["READONLY"][..])) {
-                let _ = timeout_at(deadline, link.send(&request::words(words))).await;
+                let _ = timeout_at(deadline, link.send(Command::of(words))).await;
             }
         }
-        let mut select = Cmd::new();
-        select.arg("SELECT").arg(database);
         let needed = *selected != Some(database);
         *selected = None;
+        let select = needed.then(|| link.send(select(database)));
+        let sent: Vec<Answer> = commands.iter().map(|command| link.send(command.clone())).collect();
         let work = async {
-            // Polled in order before the first is answered: they are sent in order.
-            let first = async { if needed { link.send(&select).await.map(|_| ()) } else { Ok(()) } };
-            join(first, join_all(commands.iter().map(|command| link.send(command)))).await
+            let select = done(select).await;
+            let mut replies = Vec::with_capacity(sent.len());
+            for answer in sent {
+                replies.push(answer.await);
+            }
+            (select, replies)
         };
         let Ok((select, replies)) = timeout_at(deadline, work).await else {
             self.overdue.store(true, Ordering::Relaxed);
@@ -217,50 +241,83 @@ impl Session {
 
     /// One reply, whatever the server is.
     pub async fn ask(&self, request: Request) -> Reply {
-        let cell = Arc::clone(lock(&self.replies).entry(request.clone()).or_default());
-        cell.get_or_init(|| async { self.reply(&request).await.map(Arc::new) }).await.clone()
+        self.wait(&request, &self.start(&request)).await
     }
 
-    /// The replies to requests that leave in one write.
+    /// The replies to requests that leave in one write, in their order.
     pub async fn ask_all(&self, requests: Vec<Request>) -> Answers {
-        let replies = requests.into_iter().map(|request| async {
-            let reply = self.ask(request.clone()).await;
-            (request, reply)
+        self.wait_for_all(self.start_all(requests)).await
+    }
+
+    fn start_all(&self, requests: Vec<Request>) -> Vec<(Request, Shared)> {
+        let start = |request| {
+            let asked = self.start(&request);
+            (request, asked)
+        };
+        requests.into_iter().map(start).collect()
+    }
+
+    async fn wait_for_all(&self, started: Vec<(Request, Shared)>) -> Answers {
+        let mut answers = Answers::with_capacity(started.len());
+        for (request, asked) in started {
+            let reply = self.wait(&request, &asked).await;
+            answers.push((request, reply));
+        }
+        answers
+    }
+
+    /// Sends INFO, unless that was done.
+    fn start_info(&self) -> &Asked<Arc<Facts>> {
+        self.info.get_or_init(|| Asked::new(self.send(&Request::Info)))
+    }
+
+    /// Sends a request, unless that was done, or this server process refused it not long ago.
+    fn start(&self, request: &Request) -> Shared {
+        let mut asked = lock(&self.asked);
+        if let Some(asked) = asked.get(request) {
+            return Arc::clone(asked);
+        }
+        let new = Arc::new(match self.target.refusal(request) {
+            None => Asked::new(self.send(request)),
+            Some(refusal) => Asked { sent: Mutex::default(), reply: OnceCell::new_with(Some(Err(refusal))) },
         });
-        join_all(replies).await.into_iter().collect()
+        asked.insert(request.clone(), Arc::clone(&new));
+        new
     }
 
-    /// One reply, unless this server process refused the command not long ago.
-    async fn reply(&self, request: &Request) -> Result<Value, ReplyError> {
-        if let Some(refusal) = self.target.refusal(request) {
-            return Err(refusal);
-        }
-        let reply = self.execute(request).await;
-        if let Err(error) = &reply {
-            self.target.refuse(request, error);
-        }
-        reply
+    /// The reply to a request that was made.
+    async fn wait(&self, request: &Request, asked: &Asked<Arc<Value>>) -> Reply {
+        let reply = || async {
+            let reply = self.reply(request, &asked.sent).await;
+            if let Err(error) = &reply {
+                self.target.refuse(request, error);
+            }
+            reply.map(Arc::new)
+        };
+        asked.reply.get_or_init(reply).await.clone()
     }
 
-    /// Sends a request. When the connection was kept and turns out to be dead, it is sent once more on a new one.
-    async fn execute(&self, request: &Request) -> Result<Value, ReplyError> {
-        let command = request.command(self.target.options());
+    fn send(&self, request: &Request) -> Answer {
+        self.link.send(request.command(self.target.options()))
+    }
+
+    /// The reply to a request, if it comes before the deadline. When the connection was kept and turns out to be dead, the
+    /// request is sent once more on a new one.
+    async fn reply(&self, request: &Request, sent: &Mutex<Option<Answer>>) -> Result<Value, ReplyError> {
+        // Who waited for it before may have given up.
+        let sent = lock(sent).take().unwrap_or_else(|| self.send(request));
         let kept = self.link.made() < self.opened;
-        let mut reply = self.send(&self.link, &command).await;
-        if kept && matches!(&reply, Some(Err(failure)) if failure.lost) {
-            let again = || self.target.link(Some(self.link.number()), self.deadline);
+        let mut reply = timeout_at(self.deadline, sent).await;
+        if kept && matches!(&reply, Ok(Err(failure)) if failure.lost) {
+            // What connecting needs is much, and seldom needed: it stays out of everything that waits for a reply.
+            let again = || Box::pin(self.target.link(Some(self.link.number()), self.deadline));
             let link = self.second.get_or_init(again).await.as_ref().map_err(Clone::clone)?;
-            reply = self.send(link, &command).await;
+            reply = timeout_at(self.deadline, link.send(request.command(self.target.options()))).await;
         }
         match reply {
-            Some(reply) => reply.map_err(|failure| failure.of(request.name())),
-            None => Err(ReplyError::timeout(request.name())),
+            Ok(reply) => reply.map_err(|failure| failure.of(request.name())),
+            Err(_) => Err(ReplyError::timeout(request.name())),
         }
-    }
-
-    /// The reply to a command, if it comes before the deadline.
-    async fn send(&self, link: &Link, command: &Cmd) -> Option<Result<Value, CommandError>> {
-        timeout_at(self.deadline, link.send(command)).await.ok()
     }
 }
 

@@ -177,8 +177,9 @@ fn soft_limit(limits: &str, name: &str) -> Option<f64> {
 
 /// Bytes in and out, from netstat's `IpExt:` pair of lines: names, then values.
 fn octets(netstat: &str) -> Option<(f64, f64)> {
-    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt:"));
-    let (names, values) = (lines.next()?, lines.next()?);
+    // They are near the end of a long text.
+    let mut lines = netstat.lines().rev().filter_map(|line| line.strip_prefix("IpExt:"));
+    let (values, names) = (lines.next()?, lines.next()?);
     let mut fields = names.split_ascii_whitespace().zip(values.split_ascii_whitespace());
     let mut value = |name| fields.find(|field| field.0 == name)?.1.parse().ok();
     Some((value("InOctets")?, value("OutOctets")?))

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Spec};
 use exposition::{Desc, Snapshot};
-use redis::{Cmd, Value};
+use redis::Value;
 
+use crate::command::Command;
 use crate::error::ReplyError;
 use crate::keyspace_walk::{label, walk};
 use crate::options::{KeyArg, Options};
@@ -128,11 +129,7 @@ impl KeyGroups {
         }
         let mut groups = Groups::default();
         for keys in keys.chunks(batch as usize) {
-            let commands = keys.iter().map(|key| {
-                let mut command = Cmd::new();
-                command.arg("MEMORY").arg("USAGE").arg(key);
-                command
-            });
+            let commands = keys.iter().map(|key| Command::of(&["MEMORY", "USAGE"]).arg(key));
             let replies =
                 session.in_database(database, "MEMORY USAGE", &commands.collect::<Vec<_>>()).await?;
             for (key, reply) in keys.iter().zip(replies) {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Spec};
 use exposition::{Desc, Snapshot};
-use redis::{Cmd, Value};
+use redis::Value;
 
+use crate::command::Command;
 use crate::error::{Reason, ReplyError};
 use crate::info;
 use crate::keyspace_walk::{label, walk};
@@ -116,7 +117,9 @@ impl Keys {
         database: i64,
         keys: &[(Vec<u8>, bool)],
     ) -> Result<Vec<Known>, ReplyError> {
-        let about = keys.iter().flat_map(|(key, _)| [cmd(&["TYPE"], key), cmd(&["MEMORY", "USAGE"], key)]);
+        let about = keys.iter().flat_map(|(key, _)| {
+            [&["TYPE"][..], &["MEMORY", "USAGE"]].map(|words| Command::of(words).arg(key))
+        });
         let replies = session.in_database(database, "TYPE", &about.collect::<Vec<_>>()).await?;
         let mut known: Vec<Known> = Vec::new();
         for ((key, _), pair) in keys.iter().zip(replies.chunks_exact(2)) {
@@ -136,14 +139,12 @@ impl Keys {
             if known.kind == "none" {
                 known.size = named.then_some(0.0);
             } else if let Some((_, size)) = SIZES.iter().find(|(kind, _)| *kind == known.kind) {
-                commands.push(cmd(&[size], key));
+                commands.push(Command::of(&[size]).arg(key));
                 of.push((at, false));
                 if known.kind == "string" {
                     let last =
                         if self.options.features.key_values { LONGEST_VALUE } else { HYPERLOGLOG.len() - 1 };
-                    let mut range = cmd(&["GETRANGE"], key);
-                    range.arg(0).arg(last);
-                    commands.push(range);
+                    commands.push(Command::of(&["GETRANGE"]).arg(key).arg("0").arg(last.to_string()));
                     of.push((at, true));
                 }
             }
@@ -158,7 +159,8 @@ impl Keys {
         }
         let logs: Vec<usize> = (0..known.len()).filter(|at| known[*at].is_hyperloglog()).collect();
         if !logs.is_empty() {
-            let commands: Vec<Cmd> = logs.iter().map(|at| cmd(&["PFCOUNT"], &keys[*at].0)).collect();
+            let commands: Vec<Command> =
+                logs.iter().map(|at| Command::of(&["PFCOUNT"]).arg(&keys[*at].0)).collect();
             let replies = session.in_database(database, "PFCOUNT", &commands).await?;
             for (at, reply) in logs.into_iter().zip(&replies) {
                 // A string that only begins like one is still a string.
@@ -190,15 +192,6 @@ fn take(session: &Session, reply: &Result<Value, ReplyError>) -> Option<Value> {
             None
         }
     }
-}
-
-fn cmd(words: &[&str], key: &[u8]) -> Cmd {
-    let mut command = Cmd::new();
-    for word in words {
-        command.arg(word);
-    }
-    command.arg(key);
-    command
 }
 
 /// What is known of one key.

@@ -1,8 +1,8 @@
 //! `redis_db_*`: keys of each database, from INFO's Keyspace section; a database without keys is not listed
 //! there, so their number comes from the parameter `databases`.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use exposition::{Column, Shape, Snapshot};
@@ -20,10 +20,15 @@ static SPEC: Spec = Spec {
     default_enabled: true,
 };
 
+/// The databases of a server that was not configured otherwise.
+const NAMES: [&str; 16] = [
+    "db0", "db1", "db2", "db3", "db4", "db5", "db6", "db7", "db8", "db9", "db10", "db11", "db12", "db13",
+    "db14", "db15",
+];
 /// The server's default, for when its configuration cannot be read.
-const DATABASES: u32 = 16;
+const DATABASES: usize = NAMES.len();
 /// No server has more; a wrong reply must not become millions of series.
-const MOST_DATABASES: u32 = 10_000;
+const MOST_DATABASES: usize = 10_000;
 
 pub(super) struct Keyspace {
     options: Options,
@@ -57,7 +62,7 @@ impl Keyspace {
 
     /// How many databases the server has. A server that never lets us read its configuration has the default
     /// number; one that failed to answer this time has an unknown number.
-    fn databases(&self, replies: &Replies) -> Result<u32, ReplyError> {
+    fn databases(&self, replies: &Replies) -> Result<usize, ReplyError> {
         if replies.server.sentinel && !self.options.compat_1_86() {
             return Ok(0);
         }
@@ -106,11 +111,10 @@ impl Section for Keyspace {
             seen.insert(field.key);
         }
         if self.options.include_empty_databases {
-            let mut name = String::new();
-            for number in 0..self.databases(replies)? {
-                name.clear();
-                let _ = write!(name, "db{number}");
-                if !seen.contains(name.as_str()) {
+            let names = NAMES.iter().map(|name| Cow::Borrowed(*name));
+            let names = names.chain((NAMES.len()..).map(|number| Cow::Owned(format!("db{number}"))));
+            for name in names.take(self.databases(replies)?) {
+                if !seen.contains(&*name) {
                     table.row(&[&name]).set(self.keys, 0.0).set(self.expiring, 0.0);
                 }
             }

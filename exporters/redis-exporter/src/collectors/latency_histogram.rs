@@ -122,8 +122,9 @@ impl<'a> Command<'a> {
 
 /// Microseconds of each command; a container command has the time of its subcommands too.
 fn sums(info: &Info) -> HashMap<&str, f64, RandomState> {
-    let mut sums = HashMap::default();
-    for (command, totals) in info.commands() {
+    let commands = info.commands();
+    let mut sums = HashMap::with_capacity_and_hasher(2 * commands.size_hint().0, RandomState::default());
+    for (command, totals) in commands {
         let usec = totals.usec.unwrap_or_default();
         *sums.entry(command).or_default() += usec;
         if let Some((container, _)) = command.split_once('|') {

@@ -17,7 +17,8 @@ static SPEC: Spec =
 pub(super) struct Latencystats {
     desc: Desc,
     percent: bool,
-    summary: Kept<Vec<String>, Arc<Summary>>,
+    /// By the names of the quantiles, joined.
+    summary: Kept<String, Arc<Summary>>,
 }
 
 /// The names of the quantiles of a reply, ascending, and the table that they make.
@@ -42,12 +43,12 @@ impl Latencystats {
         text.parse().ok()
     }
 
-    fn summary(&self, names: &[String]) -> Summary {
-        let mut quantiles: Vec<(&String, f64)> =
-            names.iter().filter_map(|name| Some((name, self.quantile(name)?))).collect();
+    fn summary(&self, names: &[&str]) -> Summary {
+        let mut quantiles: Vec<(&str, f64)> =
+            names.iter().filter_map(|name| Some((*name, self.quantile(name)?))).collect();
         quantiles.sort_by(|a, b| a.1.total_cmp(&b.1));
         let (names, quantiles): (Vec<String>, Vec<f64>) =
-            quantiles.into_iter().map(|(name, quantile)| (name.clone(), quantile)).unzip();
+            quantiles.into_iter().map(|(name, quantile)| (name.to_owned(), quantile)).unzip();
         let mut shape = Shape::new(&["cmd"]);
         let columns = shape.summary(&self.desc, &quantiles);
         Summary { names, shape: Arc::new(shape), columns }
@@ -71,8 +72,7 @@ impl Section for Latencystats {
                 names.push(name);
             }
         }
-        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-        let summary = self.summary.get(&names, || Arc::new(self.summary(&names)));
+        let summary = self.summary.get(names.join(",").as_str(), || Arc::new(self.summary(&names)));
         let totals: Vec<(&str, &Totals)> = replies.info.commands().collect();
         let mut next = 0;
         let table = page.table_of(&summary.shape);

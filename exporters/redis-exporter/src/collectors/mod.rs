@@ -33,14 +33,12 @@ mod start_time;
 mod streams;
 mod tile38;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use self::log_events::logs;
 pub use exporter_kit::collector::Spec;
 use exporter_kit::collector::{BoxFuture, CollectError, Collector};
 use exposition::{Snapshot, Template};
-use foldhash::fast::RandomState;
 use redis::Value;
 
 use crate::error::ReplyError;
@@ -199,8 +197,8 @@ impl Collector<Session> for Runner {
 /// A reply shared by the collectors of a scrape.
 pub type Reply = Result<Arc<Value>, ReplyError>;
 
-/// Replies by what was asked.
-pub type Answers = HashMap<Request, Reply, RandomState>;
+/// What was asked, and the replies.
+pub type Answers = Vec<(Request, Reply)>;
 
 /// What the server answered to the requests of one collector.
 #[derive(Debug, Clone)]
@@ -218,7 +216,8 @@ pub struct Replies {
 impl Replies {
     /// The reply to a request; `None` when it was not sent.
     pub fn get(&self, request: &Request) -> Option<Result<&Value, ReplyError>> {
-        self.replies.get(request).map(|reply| reply.as_deref().map_err(Clone::clone))
+        let (_, reply) = self.replies.iter().find(|(asked, _)| asked == request)?;
+        Some(reply.as_deref().map_err(Clone::clone))
     }
 }
 
@@ -331,7 +330,7 @@ pub(crate) mod tests {
             let sentinel = Server { sentinel: true, masters: vec!["m".to_owned()], ..Server::default() };
             for section in every_section() {
                 for request in [&known, &sentinel].into_iter().flat_map(|server| section.requests(server)) {
-                    replies.replies.insert(request, Ok(Arc::new(value.clone())));
+                    replies.replies.push((request, Ok(Arc::new(value.clone()))));
                 }
             }
             for section in every_section() {

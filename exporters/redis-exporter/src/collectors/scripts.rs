@@ -2,8 +2,9 @@
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Spec};
 use exposition::{Desc, Snapshot};
-use redis::{Cmd, Value};
+use redis::Value;
 
+use crate::command::Command;
 use crate::error::ReplyError;
 use crate::options::Options;
 use crate::request::{number, pairs, text};
@@ -30,12 +31,8 @@ impl Scripts {
     async fn read(&self, session: &Session) -> Result<Snapshot, CollectError> {
         let features = &self.options.features;
         let eval = if features.scripts_read_only { "EVAL_RO" } else { "EVAL" };
-        let commands = features.scripts.iter().map(|script| {
-            let mut command = Cmd::new();
-            command.arg(eval).arg(&script.text).arg(0);
-            command
-        });
-        let commands: Vec<Cmd> = commands.collect();
+        let commands = features.scripts.iter().map(|script| Command::of(&[eval, &script.text, "0"]));
+        let commands: Vec<Command> = commands.collect();
         let replies = session.in_database(session.own_database(), "EVAL", &commands).await?;
         let mut page = Snapshot::new();
         for (script, reply) in features.scripts.iter().zip(replies) {

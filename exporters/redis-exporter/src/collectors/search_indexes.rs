@@ -67,8 +67,7 @@ impl SearchIndexes {
         let names = items(&reply).ok_or_else(unexpected)?.iter().filter_map(text);
         let names: Vec<String> = names.filter(|name| wanted.is_match(name)).collect();
         let replies = session.ask_all(names.iter().cloned().map(Request::SearchInfo).collect()).await;
-        for name in &names {
-            let Some(reply) = replies.get(&Request::SearchInfo(name.clone())) else { continue };
+        for (name, (_, reply)) in names.iter().zip(&replies) {
             if let Err(error) = self.index(name, reply, &mut page) {
                 session.note(SPEC.name, error);
             }

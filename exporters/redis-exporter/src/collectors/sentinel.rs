@@ -255,7 +255,7 @@ mod tests {
             what: "SENTINEL CKQUORUM",
             text: "NOQUORUM 1 usable".into(),
         };
-        replies.replies.insert(Request::SentinelCkquorum("m".into()), Err(error));
+        replies.replies.push((Request::SentinelCkquorum("m".into()), Err(error)));
         let page = page(&Sentinel::new(&Options::default()), &replies);
         let labels = [("master_name", "m"), ("message", "NOQUORUM 1 usable")];
         assert_eq!(page.value("redis_sentinel_master_ckquorum_status", &labels), Some(0.0));

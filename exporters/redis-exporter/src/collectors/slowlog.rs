@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_missing_reply_leaves_the_other_whole() {
         let mut replies = replies("", [(Request::SlowlogLen, Value::Int(5))]);
-        replies.replies.insert(NEWEST_SLOW, Err(ReplyError::timeout("SLOWLOG GET")));
+        replies.replies.push((NEWEST_SLOW, Err(ReplyError::timeout("SLOWLOG GET"))));
         let mut page = Snapshot::new();
         assert!(Slowlog::new(&Options::default()).write(&replies, &mut page).is_err());
         assert_eq!(page.len(), 1);

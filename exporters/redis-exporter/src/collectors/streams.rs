@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use exporter_kit::collector::{BoxFuture, CollectError, Collector, Spec};
 use exposition::{Desc, Snapshot};
-use redis::{Cmd, Value};
+use redis::Value;
 
+use crate::command::Command;
 use crate::error::ReplyError;
 use crate::info;
 use crate::keyspace_walk::{label, walk};
@@ -142,7 +143,7 @@ impl Streams {
         if !self.options.features.stream_consumers || groups.is_empty() {
             return Ok(());
         }
-        let asked: Vec<Cmd> =
+        let asked: Vec<Command> =
             groups.iter().map(|(key, group)| xinfo("CONSUMERS", key, Some(group))).collect();
         let replies = session.in_database(database, "XINFO CONSUMERS", &asked).await?;
         for ((key, group), reply) in groups.iter().zip(&replies) {
@@ -155,13 +156,8 @@ impl Streams {
     }
 }
 
-fn xinfo(what: &str, key: &[u8], group: Option<&[u8]>) -> Cmd {
-    let mut command = Cmd::new();
-    command.arg("XINFO").arg(what).arg(key);
-    if let Some(group) = group {
-        command.arg(group);
-    }
-    command
+fn xinfo(what: &str, key: &[u8], group: Option<&[u8]>) -> Command {
+    group.into_iter().fold(Command::of(&["XINFO", what]).arg(key), Command::arg)
 }
 
 type Fields<'a> = Vec<(String, &'a Value)>;

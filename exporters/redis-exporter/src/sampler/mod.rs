@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use exporter_kit::telemetry::log::Throttle;
-use redis::{Cmd, Value};
+use redis::Value;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::budget::{Budget, Reading};
@@ -22,6 +22,7 @@ use self::findings::{Findings, Walked};
 use self::pass::{Pass, Wanted};
 use crate::collectors::key_groups::{self, KeyGroups};
 use crate::collectors::keys::Keys;
+use crate::command::Command;
 use crate::connection::{REFUSAL_KEPT, Target};
 use crate::error::ReplyError;
 use crate::info::{Info, number, part};
@@ -245,7 +246,8 @@ impl Sampler {
         let (cursor, keys) = keyspace_walk::page(&reply)?;
         let keys = pass.take(cursor, keys, batch);
         if weighs && !keys.is_empty() && self.may(Work::Weigh) {
-            let commands: Vec<Cmd> = keys.iter().map(|key| command(&["MEMORY", "USAGE"], key)).collect();
+            let commands: Vec<Command> =
+                keys.iter().map(|key| Command::of(&["MEMORY", "USAGE"]).arg(key)).collect();
             let replies = self.paid(session, pass.database, "MEMORY USAGE", &commands, 0).await?;
             for (key, reply) in keys.into_iter().zip(replies) {
                 match reply {
@@ -306,9 +308,8 @@ impl Sampler {
 
     /// Type, memory and time to live of some keys that the server picks.
     async fn look_at_random_keys(&self, session: &Session, database: i64) -> Result<(), ReplyError> {
-        let mut random = Cmd::new();
-        random.arg("RANDOMKEY");
-        let picked = self.paid(session, database, "RANDOMKEY", &vec![random; RANDOM_KEYS], 0).await?;
+        let random = vec![Command::of(&["RANDOMKEY"]); RANDOM_KEYS];
+        let picked = self.paid(session, database, "RANDOMKEY", &random, 0).await?;
         let mut keys = Vec::new();
         for reply in picked {
             match reply {
@@ -320,9 +321,10 @@ impl Sampler {
         if keys.is_empty() {
             return Ok(());
         }
-        let about =
-            |key: &Vec<u8>| [&["TYPE"][..], &["MEMORY", "USAGE"], &["PTTL"]].map(|words| command(words, key));
-        let commands: Vec<Cmd> = keys.iter().flat_map(about).collect();
+        let about = |key: &Vec<u8>| {
+            [&["TYPE"][..], &["MEMORY", "USAGE"], &["PTTL"]].map(|words| Command::of(words).arg(key))
+        };
+        let commands: Vec<Command> = keys.iter().flat_map(about).collect();
         let replies = self.paid(session, database, "looking at random keys", &commands, 0).await?;
         for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
             self.note(Work::LookAtRandomKeys, error);
@@ -344,7 +346,7 @@ impl Sampler {
         session: &Session,
         database: i64,
         what: &'static str,
-        commands: &[Cmd],
+        commands: &[Command],
         keys: usize,
     ) -> Result<Vec<Result<Value, ReplyError>>, ReplyError> {
         let began = Instant::now();
@@ -358,7 +360,7 @@ impl Sampler {
         let mut due = self.budget().book(began, began.elapsed(), commands, keys);
         if self.budget().is_worth_asking(Instant::now()) {
             let asked = Instant::now();
-            let info = request::words(&["INFO", "COMMANDSTATS"]);
+            let info = Command::of(&["INFO", "COMMANDSTATS"]);
             let reply = timeout(BATCH_LIMIT, session.in_database(database, "INFO", &[info])).await;
             let reply = reply.ok().and_then(Result::ok).and_then(|mut replies| replies.pop()?.ok());
             let mut budget = self.budget();
@@ -378,15 +380,6 @@ impl Sampler {
     fn spent(&self) -> Duration {
         self.budget().spent
     }
-}
-
-fn command(words: &[&str], key: &[u8]) -> Cmd {
-    let mut command = Cmd::new();
-    for word in words {
-        command.arg(word);
-    }
-    command.arg(key);
-    command
 }
 
 /// An integer that is not negative; PTTL says -1 for no time to live.
