@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use futures_util::future::join_all;
 use redis::Value;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
@@ -258,10 +259,18 @@ impl Session {
     }
 
     async fn wait_for_all(&self, started: Vec<(Request, Shared)>) -> Answers {
-        let mut answers = Answers::with_capacity(started.len());
-        for (request, asked) in started {
+        let wait = |(request, asked): (Request, Shared)| async move {
             let reply = self.wait(&request, &asked).await;
-            answers.push((request, reply));
+            (request, reply)
+        };
+        let mut answers = Answers::with_capacity(started.len());
+        let mut started = started.into_iter();
+        while let Some(next) = started.next() {
+            answers.push(wait(next).await);
+            if self.second.initialized() {
+                // What is left was lost with the connection, and is sent again when it is waited for: all of it at once.
+                answers.extend(join_all(started.by_ref().map(wait)).await);
+            }
         }
         answers
     }

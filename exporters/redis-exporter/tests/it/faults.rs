@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use redis_exporter::options::Options;
 use testkit::exporter::Exporter;
-use testkit::proxy::FaultProxy;
-use testkit::redis::Redis;
+use testkit::proxy::{FaultProxy, Mode};
+use testkit::redis::{Redis, SentinelSetup, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -21,6 +21,30 @@ use crate::recording::{Fault, Stub, script};
 use crate::support::{scrape, scraper};
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// However many of them there are.
+#[tokio::test]
+async fn what_was_lost_with_a_connection_is_sent_again_at_once() {
+    let setup = SentinelSetup::start(Version::Redis70).await.unwrap();
+    let (sentinel, primary) = (&setup.sentinels[0], setup.primary.port().to_string());
+    for number in 0..20 {
+        let name = format!("also{number}");
+        sentinel.command(&["SENTINEL", "MONITOR", &name, "127.0.0.1", &primary, "2"]).unwrap();
+    }
+    let proxy = FaultProxy::start(sentinel.addr()).unwrap();
+    let scraper = scraper(&sentinel.url_at(proxy.addr()), Options::default());
+    scrape(&scraper).await;
+    proxy.set(Mode::Refuse);
+    proxy.set(Mode::Pass);
+    let (round_trips, connections) = (proxy.round_trips(), proxy.connections_opened());
+    let page = scrape(&scraper).await;
+    assert_eq!((up(&page), failed(&page)), (Some(1.0), vec![]));
+    assert_eq!(page.samples("redis_sentinel_master_ckquorum_status").count(), 21);
+    assert_eq!(proxy.connections_opened() - connections, 1);
+    // The greeting, INFO, the first of what a collector asks for and the rest of it.
+    let round_trips = proxy.round_trips() - round_trips;
+    assert!(round_trips <= 4, "{round_trips}");
+}
 
 #[tokio::test]
 async fn a_thousand_aborted_scrapes_leak_nothing() {
