@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use exporter_kit::telemetry::traffic::{Counted, counted};
 use futures_util::future::select_ok;
 use redis::ConnectionAddr;
 use rustls::ClientConfig;
@@ -33,7 +34,7 @@ pub(crate) async fn connect(address: &Address) -> Result<Pipe, CommandError> {
 }
 
 /// Of several addresses that a name has, the first that answers is taken.
-async fn tcp(host: &str, port: u16) -> Result<TcpStream, CommandError> {
+async fn tcp(host: &str, port: u16) -> Result<Counted<TcpStream>, CommandError> {
     let found = lookup_host((host, port)).await.map_err(|error| failure(Reason::Dns, error.to_string()))?;
     let attempts: Vec<_> = found.map(|address| Box::pin(TcpStream::connect(address))).collect();
     if attempts.is_empty() {
@@ -43,14 +44,18 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, CommandError> {
         let (stream, _) = select_ok(attempts).await?;
         // Else a batch waits until the one before is acknowledged.
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok(counted(stream))
     }
     .await;
     connected.map_err(|error| CommandError::lost(&error))
 }
 
 /// The server's certificate must hold this name.
-async fn encrypted(stream: TcpStream, name: String, config: ClientConfig) -> Result<Pipe, CommandError> {
+async fn encrypted(
+    stream: Counted<TcpStream>,
+    name: String,
+    config: ClientConfig,
+) -> Result<Pipe, CommandError> {
     let name = ServerName::try_from(name).map_err(|error| failure(Reason::Tls, error.to_string()))?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     stream.map(Pipe::new).map_err(|error| CommandError::lost(&error))

@@ -26,6 +26,7 @@ use tracing::{debug, info, warn};
 
 use super::{Bound, Limits, ServeError};
 use crate::telemetry::log::Throttle;
+use crate::telemetry::traffic;
 use crate::web_config::Live;
 
 /// Pause after a failed accept: out of file descriptors, nothing else helps than connections that end.
@@ -150,6 +151,8 @@ async fn handle<S, B>(
     // Both only make the connection better; a socket that refuses them still serves.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(shared.limits.stalled_write));
+
+    let stream = traffic::counted(stream);
 
     let deadline = tokio::time::Instant::now() + shared.limits.first_request;
     let Some(tls) = shared.web.current().tls.clone() else {

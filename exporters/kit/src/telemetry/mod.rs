@@ -3,5 +3,6 @@
 mod build_info;
 pub mod log;
 pub mod process;
+pub mod traffic;
 
 pub use build_info::{BUILD, Build, build_info};

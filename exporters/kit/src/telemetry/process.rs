@@ -10,6 +10,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use nix::unistd::{SysconfVar, sysconf};
 
+use super::traffic;
+
 /// Length of a tick of `/proc/self/stat`: `USER_HZ` is 100 on every architecture Linux runs on today.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -39,9 +41,18 @@ static SENT: Desc = Desc::counter(
 static FAMILIES: [&Desc; 9] =
     [&CPU, &MAX_FDS, &OPEN_FDS, &RESIDENT, &VIRTUAL, &VIRTUAL_MAX, &START, &RECEIVED, &SENT];
 
-/// This process now. What `/proc` does not tell is left out; without `/proc` the snapshot is empty.
-///
-/// The network families count the whole network namespace (`/proc/self/net/netstat`), as client_golang's do.
+/// What the network families count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// This process's connections, where all of them are [counted](traffic::counted).
+    Own,
+    /// The whole network namespace (`/proc/self/net/netstat`), as client_golang does: the only figure that there is where a
+    /// library makes connections.
+    Namespace,
+}
+
+/// This process now, with the network of its namespace. What `/proc` does not tell is left out; without `/proc` the snapshot
+/// is empty.
 pub fn collect() -> Snapshot {
     let mut snapshot = Snapshot::new();
     append(&mut snapshot);
@@ -51,17 +62,19 @@ pub fn collect() -> Snapshot {
 /// Adds [`collect`]'s samples.
 pub fn append(snapshot: &mut Snapshot) {
     static THIS: OnceLock<Process> = OnceLock::new();
-    THIS.get_or_init(|| Process::open(Path::new("/proc"))).append(snapshot);
+    THIS.get_or_init(|| Process::new(Network::Namespace)).append(snapshot);
 }
 
-/// What is kept between two looks: files, which are read from their start each time, and what does not change while
-/// the process runs.
-struct Process {
+/// What is kept between two looks at this process: files, which are read from their start each time, and what does not change
+/// while it runs.
+pub struct Process {
     shape: Arc<Shape>,
     columns: [Column; 9],
     statm: Option<File>,
+    network: Network,
     netstat: Option<File>,
-    fds: PathBuf,
+    /// The folder of open files, and where it is.
+    fds: Option<(File, PathBuf)>,
     max_fds: Option<f64>,
     max_virtual: Option<f64>,
     /// Seconds since 1970 at which the process started.
@@ -73,32 +86,50 @@ struct Process {
 }
 
 impl Process {
-    fn open(proc: &Path) -> Process {
+    /// This process.
+    pub fn new(network: Network) -> Process {
+        Process::open(Path::new("/proc"), network)
+    }
+
+    fn open(proc: &Path, network: Network) -> Process {
         let limits = fs::read_to_string(proc.join("self/limits")).unwrap_or_default();
+        let fds = proc.join("self/fd");
         let mut shape = Shape::new(&[]);
         let columns = FAMILIES.map(|desc| shape.column(desc));
         Process {
             shape: Arc::new(shape),
             columns,
             statm: File::open(proc.join("self/statm")).ok(),
-            netstat: File::open(proc.join("self/net/netstat")).ok(),
-            fds: proc.join("self/fd"),
+            network,
+            netstat: match network {
+                Network::Own => None,
+                Network::Namespace => File::open(proc.join("self/net/netstat")).ok(),
+            },
+            fds: File::open(&fds).ok().map(|folder| (folder, fds)),
             max_fds: soft_limit(&limits, "Max open files"),
             max_virtual: soft_limit(&limits, "Max address space"),
             start: start_time(proc),
             page_size: sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map(|size| size as f64),
-            buffer: Mutex::new(vec![0; 16 * 1024]),
+            buffer: Mutex::new(vec![0; if network == Network::Own { 256 } else { 16 * 1024 }]),
         }
     }
 
-    fn append(&self, snapshot: &mut Snapshot) {
+    /// Adds what there is to say of it now.
+    pub fn append(&self, snapshot: &mut Snapshot) {
         let pages = self.read(self.statm.as_ref(), Pages::read);
         let bytes = |of: fn(&Pages) -> f64| Some(of(pages.as_ref()?) * self.page_size?);
-        let (received, sent) = self.read(self.netstat.as_ref(), octets).unzip();
+        let network = match self.network {
+            Network::Own => {
+                let (received, sent) = traffic::bytes();
+                Some((received as f64, sent as f64))
+            }
+            Network::Namespace => self.read(self.netstat.as_ref(), octets),
+        };
+        let (received, sent) = network.unzip();
         let values = [
             self.statm.as_ref().and_then(|_| cpu_seconds()),
             self.max_fds,
-            open_fds(&self.fds),
+            self.fds.as_ref().and_then(|(folder, path)| open_fds(folder, path)),
             bytes(|pages| pages.resident),
             bytes(|pages| pages.size),
             self.max_virtual,
@@ -122,10 +153,10 @@ impl Process {
 }
 
 /// Number of open files. The size of the folder since Linux 6.2, which is 0 before.
-fn open_fds(folder: &Path) -> Option<f64> {
-    match fs::metadata(folder).ok()?.len() {
-        // The folder is open itself while it is read.
-        0 => fs::read_dir(folder).ok().map(|names| names.count().saturating_sub(1) as f64),
+fn open_fds(folder: &File, path: &Path) -> Option<f64> {
+    match folder.metadata().ok()?.len() {
+        // To be read, the folder is opened once more.
+        0 => fs::read_dir(path).ok().map(|names| names.count().saturating_sub(1) as f64),
         count => Some(count as f64),
     }
 }
@@ -246,7 +277,7 @@ mod tests {
     #[test]
     fn without_proc_there_is_nothing() {
         let mut snapshot = Snapshot::new();
-        Process::open(tempfile::tempdir().unwrap().path()).append(&mut snapshot);
+        Process::open(tempfile::tempdir().unwrap().path(), Network::Namespace).append(&mut snapshot);
         assert!(snapshot.is_empty());
     }
 

@@ -1,6 +1,7 @@
 //! The binary itself: what it serves, and how it refuses what cannot work.
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 use std::time::Duration;
 
@@ -34,6 +35,39 @@ async fn the_binary_serves_a_server_with_the_peers_flags_and_environment() {
     }
     let log = exporter.log();
     assert!(log.contains("scraping") && !log.contains("s3cret"), "{log}");
+}
+
+#[tokio::test]
+async fn the_network_families_count_its_own_connections_and_no_others() {
+    let server = Redis::builder().start().await.unwrap();
+    let url = format!("--url={}", server.url());
+    let exporter = Exporter::start(BINARY, &[&url], |process| process).await.unwrap();
+    let scrape = async || {
+        let text = exporter.get("/metrics").await.unwrap().text;
+        let page = exposition::parse::page(&text).unwrap();
+        let value = |name| page.value(name, &[]).unwrap();
+        let traffic =
+            ["process_network_receive_bytes_total", "process_network_transmit_bytes_total"].map(value);
+        (text.len() as f64, traffic)
+    };
+    scrape().await;
+    let (length, before) = scrape().await;
+    // What others send in the same network namespace.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut other, _) = listener.accept().unwrap();
+    let mut read = Vec::new();
+    let sender = std::thread::spawn(move || client.write_all(&vec![b'x'; 1 << 20]));
+    other.read_to_end(&mut read).unwrap();
+    sender.join().unwrap().unwrap();
+    assert_eq!(read.len(), 1 << 20);
+
+    let (_, after) = scrape().await;
+    let [received, sent] = [after[0] - before[0], after[1] - before[1]];
+    // The page before and its headers, and the commands of a scrape.
+    assert!(sent > length && sent < length + 4096.0, "{sent} for a page of {length}");
+    // The replies to these, and a request.
+    assert!(received > 4096.0 && received < 65_536.0, "{received}");
 }
 
 /// What promtool says of the page of a server.
