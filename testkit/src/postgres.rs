@@ -4,14 +4,13 @@
 //! `exporter-secret` (SCRAM, member of `pg_monitor`). Every other role logs in from 127.0.0.1 with SCRAM.
 
 mod standby;
+mod template;
 
 use std::{
     fmt::Write as _,
     fs,
-    io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -167,7 +166,7 @@ impl PostgresBuilder {
         let installed = self.version.installed().await?;
         let template = {
             let installed = installed.clone();
-            tokio::task::spawn_blocking(move || template(&installed))
+            tokio::task::spawn_blocking(move || template::of(&installed))
                 .await
                 .context("initdb in the background")??
         };
@@ -184,7 +183,7 @@ impl PostgresBuilder {
         user::give(folder.path()).context("giving the folder to the account of the server")?;
         let data = self.data.clone().unwrap_or_else(|| folder.path().join("data"));
         if !data.join("PG_VERSION").exists() {
-            copy(&template, &data)?;
+            template::copy(&template, &data)?;
         }
         let log = self.log.clone().unwrap_or_else(|| folder.path().join("log"));
         let mut server =
@@ -525,78 +524,4 @@ pub fn has_sqlstate(error: &anyhow::Error, state: &SqlState) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code) == Some(state)
     })
-}
-
-/// Copies a folder with owners and times.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let output = Command::new("cp")
-        .args(["--archive", "--reflink=auto", "--no-target-directory"])
-        .args([from, to])
-        .output()
-        .context("running cp")?;
-    if !output.status.success() {
-        bail!("cp of {} to {}: {}", from.display(), to.display(), String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
-}
-
-/// The initialised data folder that servers of these binaries start from, made when there is none.
-fn template(installed: &Installed) -> Result<PathBuf> {
-    let owner =
-        Account::unprivileged().map_or_else(|| nix::unistd::geteuid().as_raw(), |account| account.uid);
-    let folder = servers::cache_dir()?.join(format!("template-{}-{owner}", installed.name));
-    servers::once(&folder, |folder| {
-        user::give(folder).context("giving the template to the account of the server")?;
-        let data = folder.join("data");
-        let mut initdb = as_server(installed, "initdb");
-        initdb.arg("-D").arg(&data).args([
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-            "--no-sync",
-        ]);
-        run(initdb, "")?;
-        let conf = data.join("postgresql.conf");
-        let mut text = fs::read_to_string(&conf).with_context(|| format!("reading {}", conf.display()))?;
-        text += "\ninclude_if_exists 'testkit.conf'\n";
-        fs::write(&conf, text).with_context(|| format!("writing {}", conf.display()))?;
-        let mut single = as_server(installed, "postgres");
-        single.args(["--single", "-c", "password_encryption=scram-sha-256", "-D"]).arg(&data).arg("postgres");
-        run(
-            single,
-            &format!("CREATE ROLE {EXPORTER} LOGIN PASSWORD '{EXPORTER_PASSWORD}' IN ROLE pg_monitor\n"),
-        )
-    })?;
-    Ok(folder.join("data"))
-}
-
-/// One of the binaries, as the account that servers run as.
-fn as_server(installed: &Installed, binary: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    if let Some(account) = Account::unprivileged() {
-        command.args(account.setpriv_args());
-    }
-    command
-        .args(["--inh-caps=-all", "--"])
-        .arg(installed.binary(binary))
-        .envs(installed.env())
-        .current_dir("/");
-    command
-}
-
-fn run(mut command: Command, input: &str) -> Result<()> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).with_context(|| format!("writing to {command:?}"))?;
-    }
-    let output = child.wait_with_output().with_context(|| format!("waiting for {command:?}"))?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    // A single-user server goes on after an error.
-    if !output.status.success() || said.contains("ERROR:") {
-        bail!("{command:?} ended with {} and said:\n{said}", output.status);
-    }
-    Ok(())
 }
