@@ -37,9 +37,23 @@ static SENT: Desc = Desc::counter(
     "Number of bytes sent by the process over the network.",
 );
 
+static RECEIVED_BY_ALL: Desc = Desc::counter(
+    "process_network_receive_bytes_total",
+    "Number of bytes received over the network by all processes in this one's network namespace.",
+);
+static SENT_BY_ALL: Desc = Desc::counter(
+    "process_network_transmit_bytes_total",
+    "Number of bytes sent over the network by all processes in this one's network namespace.",
+);
+
 /// In the order of [`Process::append`]'s values.
-static FAMILIES: [&Desc; 9] =
-    [&CPU, &MAX_FDS, &OPEN_FDS, &RESIDENT, &VIRTUAL, &VIRTUAL_MAX, &START, &RECEIVED, &SENT];
+fn families(network: Network) -> [&'static Desc; 9] {
+    let [received, sent] = match network {
+        Network::Own => [&RECEIVED, &SENT],
+        Network::Namespace => [&RECEIVED_BY_ALL, &SENT_BY_ALL],
+    };
+    [&CPU, &MAX_FDS, &OPEN_FDS, &RESIDENT, &VIRTUAL, &VIRTUAL_MAX, &START, received, sent]
+}
 
 /// What the network families count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +109,7 @@ impl Process {
         let limits = fs::read_to_string(proc.join("self/limits")).unwrap_or_default();
         let fds = proc.join("self/fd");
         let mut shape = Shape::new(&[]);
-        let columns = FAMILIES.map(|desc| shape.column(desc));
+        let columns = families(network).map(|desc| shape.column(desc));
         Process {
             shape: Arc::new(shape),
             columns,
@@ -231,7 +245,7 @@ mod tests {
     fn this_process_has_the_nine_families() {
         let page = page(&collect());
         let names: Vec<_> = page.families.iter().map(|family| family.name.as_str()).collect();
-        for desc in FAMILIES {
+        for desc in families(Network::Own) {
             assert!(names.contains(&desc.name.as_ref()), "{} is missing in {names:?}", desc.name);
         }
         assert_eq!(names.len(), 9);
