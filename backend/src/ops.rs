@@ -6,7 +6,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use exporter_kit::telemetry::process;
+use exporter_kit::telemetry::process::{self, Network};
 use exposition::{Encoding, Format, bridge, negotiate, openmetrics, text};
 use serde::Serialize;
 
@@ -59,7 +59,7 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
         tracing::error!(%error, "encoding metrics failed");
         return Problem::Internal.into_response();
     }
-    let process = process::collect();
+    let process = process::collect(Network::Namespace);
     match format {
         Format::Text => text::encode(&process, &mut page),
         Format::OpenMetrics => {

@@ -11,7 +11,8 @@ use exporter_kit::app::{Handler, Reload, json};
 use exporter_kit::collector::BoxFuture;
 use exporter_kit::page::Page;
 use exporter_kit::scrape::{Pages, Scraper, Selection};
-use exporter_kit::telemetry::{build_info, process};
+use exporter_kit::telemetry::build_info;
+use exporter_kit::telemetry::process::{self, Network};
 use exposition::{Desc, Snapshot};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -185,7 +186,7 @@ impl Exporter {
         table.row(&[&loaded.hash]).set(config, 1.0);
         own.sample(&RELOAD, f64::from(u8::from(!self.failed.load(Ordering::Relaxed))));
         own.sample(&RELOAD_TIME, loaded.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
-        process::append(&mut own);
+        process::append(&mut own, Network::Namespace);
         own.append(build_info("business_exporter", &[]));
         loaded.label(&mut own);
         page.append(own);

@@ -2,7 +2,8 @@
 //! client library.
 
 use exporter_kit::app::TelemetryStats;
-use exporter_kit::telemetry::{build_info, process};
+use exporter_kit::telemetry::build_info;
+use exporter_kit::telemetry::process::{self, Network};
 use exposition::{Desc, Snapshot};
 
 const REQUESTS: Desc =
@@ -13,7 +14,7 @@ const IN_FLIGHT: Desc =
 /// Adds them to a page.
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
 pub fn append(page: &mut Snapshot, stats: &TelemetryStats) {
-    process::append(page);
+    process::append(page, Network::Namespace);
     page.append(build_info("postgres_exporter", &[]));
     page.sample(&IN_FLIGHT, stats.in_flight() as f64);
     let table = page.table(&["code"]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use exporter_kit::app::{App, Failure, OrFailure, Reload, block_on, exit};
 use exporter_kit::scrape::Scraper;
 use exporter_kit::telemetry::log;
-use exporter_kit::telemetry::process::{Network, Process};
+use exporter_kit::telemetry::process::{self, Network};
 use redis_exporter::actions;
 use redis_exporter::address::{Address, Credentials};
 use redis_exporter::allowed::Allowed;
@@ -34,15 +34,15 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         None => tracing::info!("there is no target: only the exporter's own metrics are served"),
     }
     let web = cli.web().or_misconfigured()?;
-    let own = cli.own_metrics().then(|| (Process::new(Network::Own), build_info(&options)));
+    let own = cli.own_metrics().then(|| build_info(&options));
     let allowed = allowed(cli, &cli.credentials().or_misconfigured()?).or_misconfigured()?;
     let multi = Arc::new(Multi::new(allowed, cli.multi(&options, &web)));
     let cluster = cli.cluster(&options).or_misconfigured()?;
     let asked = asked(target.as_ref(), cluster.as_ref());
     block_on(async {
         let decorate = move |page: &mut exposition::Snapshot| {
-            if let Some((process, build)) = &own {
-                process.append(page);
+            if let Some(build) = &own {
+                process::append(page, Network::Own);
                 page.append(build.clone());
             }
         };

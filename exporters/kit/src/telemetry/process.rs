@@ -65,85 +65,79 @@ pub enum Network {
     Namespace,
 }
 
-/// This process now, with the network of its namespace. What `/proc` does not tell is left out; without `/proc` the snapshot
-/// is empty.
-pub fn collect() -> Snapshot {
+/// This process now. What `/proc` does not tell is left out; without `/proc` the snapshot is empty.
+pub fn collect(network: Network) -> Snapshot {
     let mut snapshot = Snapshot::new();
-    append(&mut snapshot);
+    append(&mut snapshot, network);
     snapshot
 }
 
 /// Adds [`collect`]'s samples.
-pub fn append(snapshot: &mut Snapshot) {
-    static THIS: OnceLock<Process> = OnceLock::new();
-    THIS.get_or_init(|| Process::new(Network::Namespace)).append(snapshot);
+pub fn append(snapshot: &mut Snapshot, network: Network) {
+    static OWN: OnceLock<Process> = OnceLock::new();
+    static NAMESPACE: OnceLock<Process> = OnceLock::new();
+    let this = match network {
+        Network::Own => &OWN,
+        Network::Namespace => &NAMESPACE,
+    };
+    this.get_or_init(|| Process::open(Path::new("/proc"), network)).append(snapshot);
 }
 
-/// What is kept between two looks at this process: files, which are read from their start each time, and what does not change
-/// while it runs.
-pub struct Process {
+/// What is kept between two looks: files, which are read from their start each time, and what does not change while
+/// the process runs.
+struct Process {
     shape: Arc<Shape>,
     columns: [Column; 9],
     statm: Option<File>,
-    network: Network,
-    netstat: Option<File>,
-    /// The folder of open files, and where it is.
-    fds: Option<(File, PathBuf)>,
+    traffic: Traffic,
+    fds: PathBuf,
     max_fds: Option<f64>,
     max_virtual: Option<f64>,
     /// Seconds since 1970 at which the process started.
     start: Option<f64>,
     /// Bytes of a page of memory.
     page_size: Option<f64>,
-    /// What a file is read into.
-    buffer: Mutex<Vec<u8>>,
+}
+
+/// Where the values of the network families come from.
+enum Traffic {
+    Counted,
+    /// The file, and what it is read into.
+    Netstat(Option<File>, Mutex<Vec<u8>>),
 }
 
 impl Process {
-    /// This process.
-    pub fn new(network: Network) -> Process {
-        Process::open(Path::new("/proc"), network)
-    }
-
     fn open(proc: &Path, network: Network) -> Process {
         let limits = fs::read_to_string(proc.join("self/limits")).unwrap_or_default();
-        let fds = proc.join("self/fd");
         let mut shape = Shape::new(&[]);
         let columns = families(network).map(|desc| shape.column(desc));
+        let open = |name: &str| File::open(proc.join(name)).ok();
         Process {
             shape: Arc::new(shape),
             columns,
-            statm: File::open(proc.join("self/statm")).ok(),
-            network,
-            netstat: match network {
-                Network::Own => None,
-                Network::Namespace => File::open(proc.join("self/net/netstat")).ok(),
+            statm: open("self/statm"),
+            traffic: match network {
+                Network::Own => Traffic::Counted,
+                Network::Namespace => {
+                    Traffic::Netstat(open("self/net/netstat"), Mutex::new(vec![0; 16 * 1024]))
+                }
             },
-            fds: File::open(&fds).ok().map(|folder| (folder, fds)),
+            fds: proc.join("self/fd"),
             max_fds: soft_limit(&limits, "Max open files"),
             max_virtual: soft_limit(&limits, "Max address space"),
             start: start_time(proc),
             page_size: sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map(|size| size as f64),
-            buffer: Mutex::new(vec![0; if network == Network::Own { 256 } else { 16 * 1024 }]),
         }
     }
 
-    /// Adds what there is to say of it now.
-    pub fn append(&self, snapshot: &mut Snapshot) {
-        let pages = self.read(self.statm.as_ref(), Pages::read);
+    fn append(&self, snapshot: &mut Snapshot) {
+        let pages = read(self.statm.as_ref(), &mut [0; 256], Pages::read);
         let bytes = |of: fn(&Pages) -> f64| Some(of(pages.as_ref()?) * self.page_size?);
-        let network = match self.network {
-            Network::Own => {
-                let (received, sent) = traffic::bytes();
-                Some((received as f64, sent as f64))
-            }
-            Network::Namespace => self.read(self.netstat.as_ref(), octets),
-        };
-        let (received, sent) = network.unzip();
+        let (received, sent) = self.traffic.octets().unzip();
         let values = [
             self.statm.as_ref().and_then(|_| cpu_seconds()),
             self.max_fds,
-            self.fds.as_ref().and_then(|(folder, path)| open_fds(folder, path)),
+            open_fds(&self.fds),
             bytes(|pages| pages.resident),
             bytes(|pages| pages.size),
             self.max_virtual,
@@ -157,20 +151,34 @@ impl Process {
             row.set_some(*column, value);
         }
     }
+}
 
-    /// What a file says now. The kernel writes the whole text anew for every read, so one read has to do.
-    fn read<T>(&self, file: Option<&File>, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = file?.read_at(&mut buffer, 0).ok()?;
-        parse(std::str::from_utf8(&buffer[..length]).ok()?)
+impl Traffic {
+    /// Bytes in and out.
+    fn octets(&self) -> Option<(f64, f64)> {
+        match self {
+            Traffic::Counted => {
+                let (received, sent) = traffic::bytes();
+                Some((received as f64, sent as f64))
+            }
+            Traffic::Netstat(file, buffer) => {
+                read(file.as_ref(), &mut buffer.lock().unwrap_or_else(PoisonError::into_inner), octets)
+            }
+        }
     }
 }
 
+/// What a file says now. The kernel writes the whole text anew for every read, so one read has to do.
+fn read<T>(file: Option<&File>, buffer: &mut [u8], parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    let length = file?.read_at(buffer, 0).ok()?;
+    parse(std::str::from_utf8(&buffer[..length]).ok()?)
+}
+
 /// Number of open files. The size of the folder since Linux 6.2, which is 0 before.
-fn open_fds(folder: &File, path: &Path) -> Option<f64> {
-    match folder.metadata().ok()?.len() {
-        // To be read, the folder is opened once more.
-        0 => fs::read_dir(path).ok().map(|names| names.count().saturating_sub(1) as f64),
+fn open_fds(folder: &Path) -> Option<f64> {
+    match fs::metadata(folder).ok()?.len() {
+        // The folder is open itself while it is read.
+        0 => fs::read_dir(folder).ok().map(|names| names.count().saturating_sub(1) as f64),
         count => Some(count as f64),
     }
 }
@@ -243,7 +251,7 @@ mod tests {
 
     #[test]
     fn this_process_has_the_nine_families() {
-        let page = page(&collect());
+        let page = page(&collect(Network::Own));
         let names: Vec<_> = page.families.iter().map(|family| family.name.as_str()).collect();
         for desc in families(Network::Own) {
             assert!(names.contains(&desc.name.as_ref()), "{} is missing in {names:?}", desc.name);
@@ -253,18 +261,18 @@ mod tests {
 
     #[test]
     fn values_follow_what_the_process_does() {
-        let open = || page(&collect()).value("process_open_fds", &[]).unwrap();
+        let open = || page(&collect(Network::Own)).value("process_open_fds", &[]).unwrap();
         let before = open();
         let files: Vec<_> = (0..10).map(|_| fs::File::open("/dev/null").unwrap()).collect();
         assert_eq!(open() - before, 10.0);
         drop(files);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-        let started = page(&collect()).value("process_start_time_seconds", &[]).unwrap();
+        let started = page(&collect(Network::Own)).value("process_start_time_seconds", &[]).unwrap();
         assert!(started <= now + 2.0 && started > now - 3600.0, "{started} is not before {now}");
-        let resident = page(&collect()).value("process_resident_memory_bytes", &[]).unwrap();
-        let size = page(&collect()).value("process_virtual_memory_bytes", &[]).unwrap();
+        let resident = page(&collect(Network::Own)).value("process_resident_memory_bytes", &[]).unwrap();
+        let size = page(&collect(Network::Own)).value("process_virtual_memory_bytes", &[]).unwrap();
         assert!(resident > 1e5 && size >= resident, "{resident} {size}");
-        let used = || page(&collect()).value("process_cpu_seconds_total", &[]).unwrap();
+        let used = || page(&collect(Network::Own)).value("process_cpu_seconds_total", &[]).unwrap();
         let before = used();
         let started = std::time::Instant::now();
         while used() - before < 0.02 {
